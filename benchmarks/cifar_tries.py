@@ -30,7 +30,7 @@ from torch import nn
 from onspect.compare.datasets import Dataset, load_dataset
 from onspect.training.autoencoder import networks
 from onspect.training.checkpoint import TrainedModel, load_trained
-from onspect.training.session import Devices, TrainOptions, train_on
+from onspect.training.session import Devices, TrainOptions, train
 
 Images = NDArray[np.uint8]
 
@@ -103,7 +103,7 @@ def measure(dataset: Dataset, variant: str, attempt: Try, normal: str, seed: int
         seed=seed,
     )
     with tempfile.TemporaryDirectory() as folder, changed(attempt):
-        train_on(data, Path(folder) / "run", options, devices=Devices(accelerator="cpu"))
+        train(data, Path(folder) / "run", options, devices=Devices(accelerator="cpu"))
         scores = errors(load_trained(Path(folder) / "run"), attempt.images(dataset.test.images))
     labels = dataset.test.labels
     known = dataset.classes.index(normal)

@@ -10,7 +10,7 @@ from click.testing import Result
 from sklearn.metrics import roc_auc_score
 
 from onspect.calibration import compare_models
-from onspect.calibration.statistics.paired import difference_interval, mcnemar
+from onspect.calibration.statistics.bootstrap import difference_interval, mcnemar
 from onspect.runtime.model.schema import Threshold
 
 Make = Callable[[Mapping[str, Iterable[int]]], Path]

@@ -275,8 +275,8 @@ def test_the_plots_are_drawn(report: Report) -> None:
 
 def test_the_gallery_takes_the_most_confident() -> None:
     """Hits and false alarms come from the highest score down, misses from the lowest up, at most six of each."""
-    good = [ScoredImage(LabelledImage(Path(f"{n}"), "good"), "", float(n)) for n in range(20)]
-    defective = [ScoredImage(LabelledImage(Path(f"{n}"), "scratch"), "", n + 0.5) for n in range(20)]
+    good = [ScoredImage(LabelledImage(Path(f"{n}"), "good"), "", score=float(n)) for n in range(20)]
+    defective = [ScoredImage(LabelledImage(Path(f"{n}"), "scratch"), "", score=n + 0.5) for n in range(20)]
     hits, misses, false_alarms = choose_examples([*good, *defective], Threshold(10.0, 10.0))
     assert [result.score for result in hits] == [19.5, 18.5, 17.5, 16.5, 15.5, 14.5]
     assert [result.score for result in misses] == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from onspect.calibration.metrics.image import count_confusion
-from onspect.calibration.rules import list_options
 from onspect.calibration.thresholds import (
     POLICIES,
     Cost,
@@ -256,6 +255,6 @@ def test_rules_of_a_file_that_cannot_be_read_are_refused(rule: Rule) -> None:
 
 def test_every_option_says_what_it_does() -> None:
     """Each policy but the manual one has an option with a help text."""
-    options = list_options(POLICIES)
+    options = Policy.list_options()
     assert [name for name in options if name != "prevalence"] == [kind.name for kind in POLICIES if kind.option]
     assert all(option.help.endswith((".", "]")) for option in options.values())

@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import Result
 from matplotlib.axes import Axes
 
 from onspect.calibration.metrics.image import measure_areas
-from onspect.compare import experiments
+from onspect.compare import experiments, workers
 from onspect.compare.datasets import load_dataset
+from onspect.compare.experiments import Settings
 from onspect.compare.figures import choose_examples, draw_figures
 from onspect.compare.results import gather
 from onspect.compare.run import Plan, _choose_scores, _plan_experiments
+from onspect.compare.workers import Work, complete_experiments
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.training import session
@@ -216,12 +219,12 @@ def test_interrupted_comparison_goes_on(
         if moment.step == 1:
             signal.raise_signal(signal.SIGINT)
 
-    def train_on(*arguments: Any, **settings: Any) -> Any:
-        return session.train_on(*arguments, **settings, callbacks=session.Callbacks(step=interrupt))
+    def train(*arguments: Any, **settings: Any) -> Any:
+        return session.train(*arguments, **settings, callbacks=session.Callbacks(step=interrupt))
 
     command = ("compare", drawn_idx, "-o", tmp_path, "--normal", 0, "--variants", "vae", "--score", "mse", *QUICK)
     with monkeypatch.context() as patched:
-        patched.setattr(experiments, "train_on", train_on)
+        patched.setattr(experiments, "train", train)
         stopped = onspect(*command)
     assert stopped.exit_code == 1
     assert "interrupted and saved; the same command continues" in stopped.stderr
@@ -276,6 +279,19 @@ def test_every_class_in_processes(copied: Path, drawn_idx: Path, onspect: Onspec
     row = next(line for line in result.stdout.splitlines() if line.startswith("| mean |"))
     assert float(row.split("|")[3]) == pytest.approx(np.mean(list(found.values())), abs=5e-5)
     assert sorted(item["jobs"] for item in read_json(copied)["trained"]) == [1, 2, 2]
+
+
+@pytest.mark.parametrize(("limit", "threads"), [("", 4), ("1", 1), ("3,2", 3), ("8", 4), ("many", 4)])
+def test_one_job_has_all_cores_up_to_the_limit_of_the_environment(
+    drawn_idx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, threads: int
+) -> None:
+    """A single job uses every core that the process may use, and no more threads than OMP_NUM_THREADS."""
+    monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    monkeypatch.setattr(workers, "available_cores", lambda: 4)
+    settings = Settings("bars", "", "paper", 1, 12)
+    work = Work(settings, drawn_idx, "paper", tmp_path, 1)
+    complete_experiments([], work, load_dataset(drawn_idx, limit=12), lambda _: None)
+    assert torch.get_num_threads() == threads
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from onspect.export import onnx_writer
 from onspect.export import parity as parity_module
-from onspect.export.layers.gaussian import GaussianSmoothing
+from onspect.export.layers import GaussianSmoothing
 from onspect.export.scores import own_score
 from onspect.runtime.cli import main
 from onspect.runtime.dataset.near_duplicates import dct_features, hash_look

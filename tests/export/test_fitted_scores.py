@@ -11,12 +11,7 @@ import torch
 from click.testing import Result
 from numpy.typing import NDArray
 
-from onspect.export.fitted_scores import (
-    ModelOutputs,
-    Networks,
-    PpcaDistance,
-    fit_measures,
-)
+from onspect.export.fitted_scores import ModelOutputs, PpcaDistance, fit_measures
 from onspect.export.graph import InspectionGraph
 from onspect.export.onnx_writer import export
 from onspect.export.scores import SCORES
@@ -47,8 +42,7 @@ def models(make_run: MakeRun) -> dict[str, TrainedModel]:
 
 def score(model: TrainedModel, name: str, fitted: Images, held_out: Images, images: Images) -> NDArray[np.float32]:
     """Fit a measure and return the scores that its graph gives images."""
-    networks = Networks(model.encoder, model.decoder, model.critic)
-    measure = fit_measures(networks, [name], fitted, held_out)[name]
+    measure = fit_measures(model, [name], fitted, held_out)[name]
     network = model.record.config.network
     graph = InspectionGraph(model.encoder, model.decoder, network, SCORES[name].define(28), measure=measure).eval()
     with torch.no_grad():

@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from onspect.calibration.metrics.image import (
-    measure_area_intervals,
-    measure_areas,
+from onspect.calibration.metrics.image import Confusion, measure_area_intervals, measure_areas
+from onspect.calibration.overlap import (
+    TrainingImages,
+    compare_with_training,
+    describe_repeats,
+    describe_twins,
+    drop_repeats,
+    select_images,
 )
-from onspect.calibration.overlap import compare_with_training, describe_twins
 from onspect.calibration.regions import (
     PixelScores,
     RegionCuts,
@@ -23,9 +27,7 @@ from onspect.calibration.regions import (
     choose_map,
     move_map,
 )
-from onspect.calibration.repeats import describe_repeats, drop_repeats
-from onspect.calibration.review import BANDS, Band
-from onspect.calibration.rules import list_options
+from onspect.calibration.review import Band
 from onspect.calibration.scores import (
     Fault,
     Observation,
@@ -38,10 +40,9 @@ from onspect.calibration.scores import (
     part_scores,
     score_images,
 )
-from onspect.calibration.stamping import CalibrationRequest, CalibrationResult, Evidence, stamp_threshold
+from onspect.calibration.stamping import CalibrationResult, Evidence, stamp_threshold
 from onspect.calibration.test_split import describe_overlap, describe_test_split, find_test_split
 from onspect.calibration.thresholds import Policy, default_policy
-from onspect.calibration.training_images import TrainingImages, select_images
 from onspect.runtime.dataset.folder import GOOD, LabelledImage
 from onspect.runtime.dataset.near_duplicates import hash_look
 from onspect.runtime.errors import ChoiceError, DatasetError, ModelFileError, UncalibratedError
@@ -50,6 +51,7 @@ from onspect.runtime.images.decode import read_image
 from onspect.runtime.inspection.batch import in_order
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.model.file import read_model_file
+from onspect.runtime.model.schema import Calibration
 from onspect.runtime.outliers import find_lone_scores
 from onspect.runtime.progress import Progress, no_progress
 from onspect.runtime.recalibration.probe_defects import MAX_MARKED, score_probe_defects
@@ -148,25 +150,24 @@ def calibrate(
     good, defective = part_scores(results, group)
     areas = measure_areas(good, defective)
     test, unknown = find_test_split(inspector, data, split, progress)
-    evidence = Evidence(
+    record = Calibration(
+        policy="",
         data=data.resolve().name,
         counts=count_kinds(images, group),
-        pictures=len(images),
-        images=fingerprint_set(result.fingerprint for result in results),
-        good=good,
-        defective=defective,
-        trained_on=trained_on,
-        marks=_score_marks(inspector, images, progress),
-        fingerprints=pack_fingerprints(result.fingerprint for result in results),
-        looks=pack_fingerprints(hash_look(result.look, file.looks) for result in results),
         auroc=areas.auroc,
         aupr=areas.aupr,
-        areas=measure_area_intervals(good, defective),
+        **Confusion(0, 0, 0, 0).counts,
+        images=fingerprint_set(result.fingerprint for result in results),
+        time="",
+        intervals=dict(measure_area_intervals(good, defective)),
+        training_images=trained_on,
+        mark_scores=_score_marks(inspector, images, progress),
+        fingerprints=pack_fingerprints(result.fingerprint for result in results),
+        looks=pack_fingerprints(hash_look(result.look, file.looks) for result in results),
         held_back=describe_test_split(test),
-        names=tuple(str(result.image.path) for result in list_worst(results, group)[0]),
-        trimmed=len(trimmed),
     )
-    demand = CalibrationRequest(policy, band, strict)
+    names = tuple(str(result.image.path) for result in list_worst(results, group)[0])
+    evidence = Evidence(record, good, defective, len(images), names, len(trimmed))
 
     def score_again() -> Iterator[Observation]:
         again = progress(score_images(inspector, images), len(images), "measuring regions")
@@ -176,7 +177,8 @@ def calibrate(
         cuts = choose_map(regions, pixels, cut, is_peak=file.info.score.is_peak)
         return choose_area(cuts, regions.area, score_again)
 
-    outcome = stamp_threshold(file, evidence, demand, choose_regions, name_source(data, split))
+    source = name_source(data, split)
+    outcome = stamp_threshold(file, evidence, (policy, band), choose_regions, source, strict=strict)
     twins = describe_twins(
         compare_with_training(results, file).twins,
         len(results),
@@ -194,7 +196,7 @@ def _read_options(
     options: Mapping[str, Any], policy: Policy | None, band: Band | None, regions: RegionDemand | None
 ) -> tuple[Policy | None, Band | None, RegionDemand]:
     """Return the rules as objects; ChoiceError if a rule is given both as an object and by options."""
-    bands, of_regions = list_options(BANDS), RegionDemand.OPTIONS
+    bands, of_regions = Band.list_options(), RegionDemand.OPTIONS
     named = (
         Policy.from_options({name: options[name] for name in options if name not in {*bands, *of_regions}}),
         Band.from_options({name: options[name] for name in options if name in bands}),
@@ -258,23 +260,15 @@ def move_threshold(
         )
     good = np.array(old.good_scores)
     trimmed = find_lone_scores(good) if trim else []
-    evidence = Evidence(
-        data=old.data,
+    record = dataclasses.replace(
+        old,
         counts=old.counts | ({GOOD: len(good) - len(trimmed)} if trimmed else {}),
-        images=old.images,
-        pictures=max(len(unpack_fingerprints(old.fingerprints)) - len(trimmed), 0),
-        good=np.delete(good, trimmed),
-        defective=np.array(old.defective_scores),
-        trained_on=old.training_images,
-        marks=old.mark_scores,
-        fingerprints=old.fingerprints,
-        looks=old.looks,
-        auroc=old.auroc,
-        aupr=old.aupr,
-        areas={name: ends for name, ends in old.intervals.items() if name in ("auroc", "aupr")},
-        held_back=old.held_back,
-        trimmed=len(trimmed),
+        intervals={name: ends for name, ends in old.intervals.items() if name in ("auroc", "aupr")},
+        recalibrated=0,
     )
+    pictures = max(len(unpack_fingerprints(old.fingerprints)) - len(trimmed), 0)
+    defective = np.array(old.defective_scores)
+    evidence = Evidence(record, np.delete(good, trimmed), defective, pictures, trimmed=len(trimmed))
     policy = policy or default_policy(len(evidence.defective))
     threshold, area = file.info.threshold, file.info.threshold.area
 
@@ -283,7 +277,7 @@ def move_threshold(
         return RegionCuts(moved, area, old.map_rule, old.area_rule)
 
     source = f"the scores in {model.name} of {old.data}"
-    return stamp_threshold(file, evidence, CalibrationRequest(policy, band, strict), choose_regions, source)
+    return stamp_threshold(file, evidence, (policy, band), choose_regions, source, strict=strict)
 
 
 def find_lone_images(results: Sequence[ScoredImage]) -> list[ScoredImage]:

@@ -56,11 +56,10 @@ class _PolicyCommand(Command):
             Parameters in the order of the help.
         """
         if not any(option.name == "strict" for option in self.params):
-            from onspect.calibration.review import BANDS
-            from onspect.calibration.rules import list_options
-            from onspect.calibration.thresholds import POLICIES
+            from onspect.calibration.review import Band
+            from onspect.calibration.thresholds import Policy
 
-            rules = [_make_option(option) for kinds in (POLICIES, BANDS) for option in list_options(kinds).values()]
+            rules = [_make_option(option) for kind in (Policy, Band) for option in kind.list_options().values()]
             first = 1 + max(
                 place for place, option in enumerate(self.params) if option.name in ("model", "data", "value")
             )
@@ -174,11 +173,10 @@ def threshold(model: Path, value: float | None, strict: bool, trim: bool, undo: 
       onspect threshold part.onnx --max-fpr 0.5%
       onspect threshold part.onnx --undo
     """
-    from onspect.calibration.review import BANDS, Band
-    from onspect.calibration.rules import list_options
+    from onspect.calibration.review import Band
     from onspect.calibration.thresholds import Manual, Policy
 
-    of_band = {name: options.pop(name) for name in list_options(BANDS)}
+    of_band = {name: options.pop(name) for name in Band.list_options()}
     with usage_errors():
         policy, band = Policy.from_options(options), Band.from_options(of_band)
     if [undo, value is not None, policy is not None].count(True) != 1:
@@ -186,7 +184,11 @@ def threshold(model: Path, value: float | None, strict: bool, trim: bool, undo: 
     if undo:
         if band is not None or strict or trim:
             raise click.UsageError("--undo restores the earlier threshold; give it alone")
-        _undo(model)
+        from onspect.runtime.model.file import read_model_file, undo_restamp
+
+        restored = undo_restamp(read_model_file(model)).threshold
+        assert restored is not None
+        say(f"{model} is back at the threshold {restored.score:.6g}")
         return
     from onspect.calibration.calibration import move_threshold
 
@@ -304,18 +306,10 @@ def _report(outcome: CalibrationResult, model: Path) -> None:
 
 def _warn(blindness: Sequence[str], notes: Sequence[str]) -> None:
     """Print the reasons why a result is less certain. Those that make the model useless are printed with -q too."""
-    from onspect.calibration.blindness import NOT_SHOWN
+    from onspect.calibration.fitness import NOT_SHOWN
 
     for sentence in blindness:
         label, colour = ("Not proven", "yellow") if sentence.startswith(NOT_SHOWN) else ("Not fit for use", "red")
         click.echo(click.style(wrap(f"{label}: {sentence}", err=True), fg=colour, bold=True), err=True)
     for note in notes:
         _LOG.warning("%s", note)
-
-
-def _undo(model: Path) -> None:
-    from onspect.runtime.model.file import read_model_file, undo_restamp
-
-    info = undo_restamp(read_model_file(model))
-    assert info.threshold is not None
-    say(f"{model} is back at the threshold {info.threshold.score:.6g}")

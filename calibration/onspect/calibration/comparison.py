@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from onspect.calibration.evaluation import evaluate
 from onspect.calibration.figures import Evaluation
 from onspect.calibration.scores import part_scores
+from onspect.calibration.statistics.bootstrap import difference_interval, mcnemar
 from onspect.calibration.statistics.intervals import CONFIDENCE, Interval
-from onspect.calibration.statistics.paired import difference_interval, mcnemar
 from onspect.runtime.atomic import check_place
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.verdict import decide

@@ -18,8 +18,7 @@ from onspect.calibration.metrics.image import (
     measure_areas,
     measure_rates,
 )
-from onspect.calibration.overlap import compare_with_calibration, compare_with_training
-from onspect.calibration.repeats import Repeats
+from onspect.calibration.overlap import Repeats, compare_with_calibration, compare_with_training
 from onspect.calibration.scores import (
     Fault,
     Observation,
@@ -175,6 +174,7 @@ def evaluate_images(
     good, defective = part_scores(results, group)
     calibration = model.info.calibration
     fingerprints = [result.fingerprint for result in results]
+    unread = filter(None, fingerprint_images([fault.image for fault in faults]))
     noun: Noun = "image" if group is None else "part"
     none = Confusion(0, 0, 0, 0, noun=noun)
     confusion = none if threshold is None else count_confusion(good, defective, threshold, noun)
@@ -194,17 +194,12 @@ def evaluate_images(
         calibrated_on=calibration is not None and calibration.images == fingerprint_set(fingerprints),
         of_training=compare_with_training(results, model),
         of_calibration=compare_with_calibration(results, model),
-        test_split=compare_with_test_split([*fingerprints, *_fingerprint_faults(faults)], model),
+        test_split=compare_with_test_split([*fingerprints, *unread], model),
         intervals=measure_area_intervals(good, defective)
         | measure_rates(confusion, banded=threshold is not None and threshold.review is not None),
         repeats=tuple(repeats.paths),
         group=group,
     )
-
-
-def _fingerprint_faults(faults: Sequence[Fault]) -> list[str]:
-    found = fingerprint_images([fault.image for fault in faults])
-    return [fingerprint for fingerprint in found if fingerprint is not None]
 
 
 def _shows_region(observation: Observation, threshold: Threshold) -> bool:
@@ -224,11 +219,5 @@ def _measure_kinds(
     for kind in sorted({image.kind for image in images} - {GOOD}):
         _, scores = part_scores([result for result in results if result.image.kind == kind], group)
         counts = Confusion(0, 0, 0, 0) if threshold is None else count_confusion(good[:0], scores, threshold)
-        kinds[kind] = KindMetrics(
-            measure_areas(good, scores),
-            counts.true_ng,
-            counts.false_ok,
-            counts.review_defective,
-            len(scores) - counts.defective,
-        )
+        kinds[kind] = KindMetrics(measure_areas(good, scores), counts, len(scores))
     return kinds

@@ -6,13 +6,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onspect.calibration.blindness import find_blindness
-from onspect.calibration.fitness import Fitness, Requirement, find_targets, judge_fitness
+from onspect.calibration.fitness import Fitness, Requirement, find_blindness, find_targets, judge_fitness
 from onspect.calibration.masks import PixelMetrics
 from onspect.calibration.metrics.image import RATES, Areas, Confusion
 from onspect.calibration.metrics.pixel import FPR_LIMIT
-from onspect.calibration.overlap import Overlap, describe_twins
-from onspect.calibration.repeats import describe_repeats
+from onspect.calibration.overlap import Overlap, describe_repeats, describe_twins
 from onspect.calibration.scores import Fault, ScoredImage, count_kinds, count_sides
 from onspect.calibration.statistics.intervals import Interval
 from onspect.calibration.statistics.support import Target
@@ -30,26 +28,11 @@ class KindMetrics:
     """Results for one kind of defect. With a group, parts are counted instead of images."""
 
     areas: Areas
-    """Metrics of this kind against all good images."""
-    caught: int
-    """Number that was rejected (``ng``)."""
-    missed: int
-    """Number that passed (``ok``)."""
-    reviewed: int = 0
-    """Number that was sent to a person (``review``)."""
-    unjudged: int = 0
-    """Number that was only scored because there is no threshold."""
-
-    @property
-    def images(self) -> int:
-        """Number of scored images of the kind."""
-        return self.caught + self.missed + self.reviewed + self.unjudged
-
-    @property
-    def recall(self) -> float | None:
-        """Share that was rejected, 0 to 1; None if no image of the kind was judged."""
-        judged = self.images - self.unjudged
-        return self.caught / judged if judged else None
+    """Image metrics of its images against the good ones."""
+    confusion: Confusion
+    """Verdicts on its images alone; all are 0 without a threshold."""
+    images: int
+    """Number of its images or parts."""
 
 
 @dataclass(frozen=True)
@@ -254,8 +237,9 @@ class Evaluation:
             "counted": f"{self.confusion.noun}s",
             "confusion": _describe_confusion(self.confusion),
             "kinds": {
-                kind: {"images": metrics.images, "caught": metrics.caught, "missed": metrics.missed}
-                | {"reviewed": metrics.reviewed, "recall": metrics.recall}
+                kind: {"images": metrics.images, "caught": metrics.confusion.true_ng}
+                | {"missed": metrics.confusion.false_ok, "reviewed": metrics.confusion.review_defective}
+                | {"recall": metrics.confusion.recall}
                 | metrics.areas.to_dict()
                 for kind, metrics in self.kinds.items()
             },
@@ -271,5 +255,4 @@ class Evaluation:
 def _describe_confusion(confusion: Confusion) -> dict[str, Any]:
     shares = {rate.name: getattr(confusion, rate.name) for rate in RATES}
     reasons = [f"{rate.name}: {rate.cause}" for rate in RATES if shares[rate.name] is None]
-    counts = {name: value for name, value in asdict(confusion).items() if name != "noun"}
-    return counts | shares | {"reason": "; ".join(reasons) or None}
+    return confusion.counts | shares | {"reason": "; ".join(reasons) or None}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from onspect.calibration.blindness import NOT_SHOWN
 from onspect.calibration.metrics.image import Confusion
 from onspect.calibration.review import Band
 from onspect.calibration.statistics.intervals import upper_bound
@@ -19,6 +18,13 @@ from onspect.runtime.model.schema import Calibration
 
 MISTAKES: dict[Side, str] = {"false rejects": "a false reject", "escapes": "an escape", "reviews": "a review"}
 """One mistake of each side, for sentences."""
+
+NOT_SHOWN = "it is not shown"
+"""Beginning of a sentence that says that the images are too few to show whether the model is useful."""
+
+_MOST_REJECTED = 0.5
+_SEEMS_USEFUL = 0.75
+_FEWEST = 3  # with fewer good or defective images, the number of mistakes proves nothing
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,45 @@ _SIDES: tuple[tuple[Side, str, str], ...] = (
 )
 
 
+def find_blindness(
+    auroc: float | None, intervals: Mapping[str, Sequence[float | None]], confusion: Confusion
+) -> list[str]:
+    """Return the reasons why a model is not useful on these images.
+
+    Parameters
+    ----------
+    auroc
+        AUROC of the images, 0 to 1; None if good or defective images are missing.
+    intervals
+        95% intervals by metric. Only ``auroc`` is read.
+    confusion
+        Counts at the file's threshold.
+
+    Returns
+    -------
+    list[str]
+        One sentence for each reason; empty if there is no reason.
+    """
+    found = []
+    noun = confusion.noun
+    low = intervals["auroc"][0] if "auroc" in intervals else None
+    if auroc is not None and low is not None and low <= 0.5:
+        high = intervals["auroc"][1] or 1.0
+        span = f"the AUROC is {auroc:.2f}, its 95% interval, {low:.2f} to {high:.2f}"
+        figures = f"{span}, includes 0.5, which is chance"
+        if high < 0.5:
+            found.append(f"the model scores good {noun}s higher than defective ones: {span}; are the labels swapped?")
+        elif auroc < _SEEMS_USEFUL:
+            found.append(f"the model does not tell good from defective {noun}s: {figures}")
+        else:
+            found.append(f"{NOT_SHOWN} that the model tells good from defective {noun}s: {figures}; they are too few")
+    if confusion.good >= _FEWEST and confusion.false_ng > _MOST_REJECTED * confusion.good:
+        found.append(f"the threshold rejects {confusion.false_ng} of {confusion.good} good {noun}s")
+    if confusion.defective >= _FEWEST and not confusion.true_ng + confusion.review_defective:
+        found.append(f"the threshold catches none of {confusion.defective} defective {noun}s")
+    return found
+
+
 def find_targets(
     calibration: Calibration | None, confusion: Confusion, *, banded: bool, requirement: Requirement | None = None
 ) -> list[Target]:
@@ -81,7 +126,7 @@ def find_targets(
         The required rates for which there are images.
     """
     required = requirement or Requirement()
-    targets: list[Target | None] = []
+    targets: list[Target] = []
     if required.max_fpr is not None and confusion.good:
         asked = f"at most {format_rate(required.max_fpr)} of good parts rejected"
         targets.append(Target.at_most(asked, required.max_fpr, confusion.false_ng, confusion.good))
@@ -90,7 +135,7 @@ def find_targets(
         words = "rejected or seen by a person" if banded else "rejected"
         asked = f"at least {format_rate(required.min_recall)} of defective parts {words}"
         targets.append(Target.at_least(asked, required.min_recall, seen, confusion.defective))
-    given = {target.side for target in targets if target is not None}
+    given = {target.side for target in targets}
     rules: list[Policy | Band] = []
     if calibration is not None:
         with suppress(ModelFileError):  # a newer release may know more rules
@@ -98,7 +143,7 @@ def find_targets(
             rules += [] if calibration.review_rule is None else [Band.from_rule(calibration.review_rule)]
     of_file = [rule.target(confusion, banded=banded) for rule in rules]
     targets += [target for target in of_file if target is not None and target.side not in given]
-    return [target for target in targets if target is not None]
+    return targets
 
 
 def judge_fitness(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.calibration.masks import MaskReader
-from onspect.calibration.report.histogram import ErrorHistogram, find_bins
+from onspect.calibration.metrics.pixel import ErrorHistogram, find_bins
 from onspect.calibration.scores import Observation
 from onspect.calibration.statistics.support import find_unsupported_limit
 from onspect.runtime.conformal import format_rate

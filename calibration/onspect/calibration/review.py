@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onspect.calibration.metrics.image import Confusion
-from onspect.calibration.rules import NamedRule, OptionSpec, make_rule, read_rule
+from onspect.calibration.rules import NamedRule, OptionSpec
 from onspect.calibration.statistics.intervals import Interval
 from onspect.calibration.statistics.support import Target, find_unsupported_demand, find_unsupported_limit
 from onspect.calibration.thresholds import MinRecall
 from onspect.runtime.conformal import Scores, candidates, count_reaching, format_rate
 from onspect.runtime.errors import DatasetError
-from onspect.runtime.model.schema import Rule, Threshold
+from onspect.runtime.model.schema import Threshold
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Shares of good parts sent to a person for which a table shows the effect."""
@@ -29,48 +27,6 @@ class Band(NamedRule):
     """Base class of the rules that choose the lower end of the review band below a threshold."""
 
     substitute = "--review-share 5%"
-
-    @staticmethod
-    def from_rule(rule: Rule) -> Band:
-        """Return the object for the band of a model file.
-
-        Parameters
-        ----------
-        rule
-            The rule of the model file.
-
-        Returns
-        -------
-        Band
-            The band.
-
-        Raises
-        ------
-        ModelFileError
-            If this release does not know the rule, or its number is missing.
-        """
-        return read_rule(BANDS, rule)
-
-    @staticmethod
-    def from_options(options: Mapping[str, Any]) -> Band | None:
-        """Return the band that options name.
-
-        Parameters
-        ----------
-        options
-            Such as ``{"review_share": 0.05}``.
-
-        Returns
-        -------
-        Band | None
-            The band; None if the options name none.
-
-        Raises
-        ------
-        ChoiceError
-            If options are unknown or exclude each other.
-        """
-        return make_rule(BANDS, options)
 
     def choose(self, good: Scores, defective: Scores, threshold: float, interval: Interval | None) -> float | None:
         """Return the lower end of the review band below a threshold.
@@ -223,6 +179,8 @@ class ReviewShare(Band):
 
 BANDS: tuple[type[Band], ...] = (ReviewInterval, ReviewRecall, ReviewShare)
 """All rules for a review band, in the order of the help."""
+
+Band.kinds = BANDS
 
 
 @dataclass(frozen=True)

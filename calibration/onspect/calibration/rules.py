@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self
 
 from onspect.calibration.metrics.image import Confusion
 from onspect.calibration.statistics.support import Target
@@ -46,6 +46,12 @@ class NamedRule(ABC):
     option: ClassVar[OptionSpec | None]
     """Option that chooses the rule; None if no option does."""
 
+    extra: ClassVar[OptionSpec | None] = None
+    """A second option that goes with `option` and sets the field of its name; None if there is none."""
+
+    kinds: ClassVar[tuple[type[Any], ...]] = ()
+    """All rules of a base class."""
+
     needs_defects: ClassVar[bool] = False
     """Whether the rule needs scores of defective images."""
 
@@ -56,6 +62,84 @@ class NamedRule(ABC):
         rate = getattr(self, "rate", None)
         if rate is not None and not 0.0 <= rate <= 1.0:
             raise ChoiceError(f"{self.name} is {rate}; a rate is a share of 1, such as 0.005 for 0.5%")
+
+    @classmethod
+    def from_rule(cls, rule: Rule) -> Self:
+        """Return the object for a rule of a model file.
+
+        Parameters
+        ----------
+        rule
+            The rule of the model file.
+
+        Returns
+        -------
+        Self
+            An object of one of the `kinds`.
+
+        Raises
+        ------
+        ModelFileError
+            If this release does not know the rule, or its number is missing.
+        """
+        kind = next((kind for kind in cls.kinds if kind.name == rule.name), None)
+        if kind is None:
+            raise ModelFileError(f"the file has a rule {rule.name!r}, which this onspect does not know; update onspect")
+        fields = dataclasses.fields(kind)
+        values = {field.name: getattr(rule, field.name) for field in fields}
+        if any(values[field.name] is None for field in fields if field.default is dataclasses.MISSING):
+            raise ModelFileError(f"the number of the file's rule {rule.name!r} is missing; calibrate again")
+        made: Self = kind(**values)
+        return made
+
+    @classmethod
+    def list_options(cls) -> dict[str, OptionSpec]:
+        """Return the options of the `kinds`.
+
+        Returns
+        -------
+        dict[str, OptionSpec]
+            Options by name, in the order of the help.
+        """
+        return {option.name: option for kind in cls.kinds for option in (kind.option, kind.extra) if option}
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Self | None:
+        """Return the rule that options name.
+
+        Parameters
+        ----------
+        options
+            Such as ``{"max_fpr": 0.005}``. An option that is None or False counts as not given.
+
+        Returns
+        -------
+        Self | None
+            An object of one of the `kinds`; None if the options name no rule.
+
+        Raises
+        ------
+        ChoiceError
+            If an option is unknown, lacks the option that it belongs to, or names a second rule.
+        """
+        given = {name: value for name, value in options.items() if value is not None and value is not False}
+        known = cls.list_options()
+        if unknown := sorted(given.keys() - known.keys()):
+            raise ChoiceError(f"{unknown[0]!r} is not an option; give one of {', '.join(known)}")
+        owners = {kind.option.name: kind for kind in cls.kinds if kind.option}
+        chosen = [name for name in given if name in owners]
+        if len(chosen) > 1:
+            flags = " and ".join(known[name].flag for name in chosen)
+            raise ChoiceError(f"{flags} exclude each other; give one of them")
+        extras = {kind.extra.name: kind.option for kind in cls.kinds if kind.extra and kind.extra.name in given}
+        for name, owner in extras.items():
+            if owner.name not in chosen:
+                raise ChoiceError(f"{known[name].flag} goes with {owner.flag} {owner.metavar}; give both")
+        if not chosen:
+            return None
+        values = [given[chosen[0]]] if known[chosen[0]].metavar else []
+        made: Self = owners[chosen[0]](*values, **{name: given[name] for name in extras})
+        return made
 
     @property
     def rule(self) -> Rule:
@@ -125,100 +209,3 @@ class NamedRule(ABC):
             The comparison; None if the rule requests no rate or there are no images for it.
         """
         return None
-
-
-R = TypeVar("R", bound=NamedRule)
-
-
-def read_rule(kinds: Sequence[type[R]], rule: Rule) -> R:
-    """Return the object for a rule of a model file.
-
-    Parameters
-    ----------
-    kinds
-        Classes of the rules that are known.
-    rule
-        The rule of the model file.
-
-    Returns
-    -------
-    R
-        An object of one of the classes.
-
-    Raises
-    ------
-    ModelFileError
-        If no class has this name, or the number of the rule is missing.
-    """
-    known = {kind.name: kind for kind in kinds}
-    if rule.name not in known:
-        raise ModelFileError(f"the file has a rule {rule.name!r}, which this onspect does not know; update onspect")
-    kind = known[rule.name]
-    values = {field.name: getattr(rule, field.name) for field in dataclasses.fields(kind)}
-    if any(values[field.name] is None for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING):
-        raise ModelFileError(f"the number of the file's rule {rule.name!r} is missing; calibrate again")
-    return kind(**values)
-
-
-def make_rule(kinds: Sequence[type[R]], options: Mapping[str, Any]) -> R | None:
-    """Return the rule that options name.
-
-    Parameters
-    ----------
-    kinds
-        Classes of the rules that are known.
-    options
-        Such as ``{"max_fpr": 0.005}``. An option that is None or False counts as not given.
-
-    Returns
-    -------
-    R | None
-        An object of one of the classes; None if the options name no rule.
-
-    Raises
-    ------
-    ChoiceError
-        If an option is unknown, lacks the option that it belongs to, or names a second rule.
-    """
-    given = {name: value for name, value in options.items() if value is not None and value is not False}
-    known, owners = list_options(kinds), {kind.option.name: kind for kind in kinds if kind.option}
-    if unknown := sorted(given.keys() - known.keys()):
-        raise ChoiceError(f"{unknown[0]!r} is not an option; give one of {', '.join(known)}")
-    chosen = [name for name in given if name in owners]
-    if len(chosen) > 1:
-        raise ChoiceError(f"{' and '.join(known[name].flag for name in chosen)} exclude each other; give one of them")
-    extras = {name: field for kind in kinds for name, field in _list_extras(kind).items()}
-    for name in given.keys() & extras.keys():
-        owner = next(kind.option for kind in kinds if name in _list_extras(kind))
-        if owner is not None and owner.name not in chosen:
-            raise ChoiceError(f"{known[name].flag} goes with {owner.flag} {owner.metavar}; give both")
-    if not chosen:
-        return None
-    values = [given[chosen[0]]] if known[chosen[0]].metavar else []
-    return owners[chosen[0]](*values, **{extras[name]: given[name] for name in given.keys() & extras.keys()})
-
-
-def list_options(kinds: Sequence[type[NamedRule]]) -> dict[str, OptionSpec]:
-    """Return the options of rules.
-
-    Parameters
-    ----------
-    kinds
-        Classes of the rules.
-
-    Returns
-    -------
-    dict[str, OptionSpec]
-        Options by name, in the order of the help.
-    """
-    found = []
-    for kind in kinds:
-        found += [] if kind.option is None else [kind.option]
-        found += [field.metadata["option"] for field in dataclasses.fields(kind) if "option" in field.metadata]
-    return {option.name: option for option in found}
-
-
-def _list_extras(kind: type[NamedRule]) -> dict[str, str]:
-    """Return the additional options of a rule, each with the field that it sets."""
-    fields = [field for field in dataclasses.fields(kind) if "option" in field.metadata]
-    return {field.metadata["option"].name: field.name for field in fields}

@@ -24,33 +24,25 @@ _SPLITS = ("val", "test")
 
 
 @dataclass(frozen=True)
-class ScoredImage:
-    """A labelled image with its score."""
+class SeenImage:
+    """A labelled image that was read."""
 
     image: LabelledImage
     """The labelled image."""
     fingerprint: str
     """Fingerprint of its file."""
-    score: float
-    """Finite score; higher is worse."""
     look: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
-    """Features from `dct_features`, or None."""
+    """Features from `dct_features`; None if it has none, or the file cannot be decoded."""
     pixels: str = ""
-    """Fingerprint of its pixels."""
+    """Fingerprint of its pixels; empty if the file cannot be decoded."""
 
 
 @dataclass(frozen=True)
-class SeenImage:
-    """A labelled image that was read but not scored."""
+class ScoredImage(SeenImage):
+    """A labelled image with its score."""
 
-    image: LabelledImage
-    """The labelled image."""
-    fingerprint: str
-    """Fingerprint of its file."""
-    look: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
-    """Features from `dct_features`; None if the file cannot be decoded."""
-    pixels: str = ""
-    """Fingerprint of its pixels; empty if the file cannot be decoded."""
+    score: float = field(kw_only=True)
+    """Finite score; higher is worse."""
 
 
 @dataclass(frozen=True)
@@ -267,7 +259,7 @@ def fingerprint_images(images: Sequence[LabelledImage]) -> Iterator[str | None]:
     Iterator[str | None]
         One for each image, in order; None if the file cannot be read.
     """
-    return in_order(_fingerprint_or_none, [image.path for image in images])
+    return in_order(fingerprint_or_none, [image.path for image in images])
 
 
 def fingerprint_pixels_of(images: Sequence[LabelledImage]) -> Iterator[str | None]:
@@ -350,12 +342,18 @@ def _score_batch(inspector: Inspector, batch: Sequence[LabelledImage]) -> list[O
     opened = [_open_image(inspector, image) for image in batch]
     scored = inspector.infer_frames([item for item, _ in opened])
     rows = iter(()) if scored is None else zip(scored.score.tolist(), scored.error_map, scored.faults(), strict=True)
-    return [
-        Fault(image, str(item.error))
-        if item.image is None
-        else _observe(image, item, item.image, fingerprints, *next(rows))
-        for image, (item, fingerprints) in zip(batch, opened, strict=True)
-    ]
+    found: list[Observation | Fault] = []
+    for image, (item, (fingerprint, pixels)) in zip(batch, opened, strict=True):
+        if item.image is None:
+            found.append(Fault(image, str(item.error)))
+            continue
+        score, error_map, fault = next(rows)
+        if fault is not None:
+            found.append(Fault(image, fault, by_model=True))
+            continue
+        known = ScoredImage(image, fingerprint, dct_features(item.image), pixels, score=score)
+        found.append(Observation(known, error_map, item.height, item.width, item.placement))
+    return found
 
 
 def _open_image(inspector: Inspector, image: LabelledImage) -> tuple[Prepared, tuple[str, str]]:
@@ -368,23 +366,20 @@ def _open_image(inspector: Inspector, image: LabelledImage) -> tuple[Prepared, t
     return inspector.prepare_frame(frame, keep=False), (fingerprint_bytes(data), fingerprint_pixels(frame))
 
 
-def _observe(
-    image: LabelledImage,
-    item: Prepared,
-    model_input: NDArray[np.uint8],
-    fingerprints: tuple[str, str],
-    score: float,
-    error_map: NDArray[np.float32],
-    fault: str | None,
-) -> Observation | Fault:
-    if fault is not None:
-        return Fault(image, fault, by_model=True)
-    scored = ScoredImage(image, fingerprints[0], score, dct_features(model_input), fingerprints[1])
-    return Observation(scored, error_map, item.height, item.width, item.placement)
+def fingerprint_or_none(path: Path) -> str | None:
+    """Return the fingerprint of an image's file.
 
+    Parameters
+    ----------
+    path
+        The file.
 
-def _fingerprint_or_none(path: Path) -> str | None:
+    Returns
+    -------
+    str | None
+        The fingerprint; None if the file cannot be read. Scoring cannot read it either, and gives the reason.
+    """
     try:
         return fingerprint_bytes(read_file(path))
     except ImageError:
-        return None  # scoring cannot read it either, and gives the reason
+        return None

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.calibration.blindness import find_blindness
-from onspect.calibration.fitness import Fitness, find_targets, judge_fitness
+from onspect.calibration.fitness import Fitness, find_blindness, find_targets, judge_fitness
 from onspect.calibration.metrics.image import Confusion, Noun, count_confusion, measure_rates
 from onspect.calibration.regions import RegionCuts, describe_regions
 from onspect.calibration.review import Band
-from onspect.calibration.rules import NamedRule
 from onspect.calibration.statistics.intervals import Interval
 from onspect.calibration.thresholds import Manual, Policy
 from onspect.runtime.conformal import CROSS_CONFORMAL
@@ -22,8 +21,12 @@ from onspect.runtime.dataset.groups import describe_parts
 from onspect.runtime.errors import DatasetError
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import ModelFile, restamp
-from onspect.runtime.model.schema import Calibration, HeldBack, ModelInfo, Threshold
+from onspect.runtime.model.schema import Calibration, ModelInfo, Threshold
 from onspect.runtime.outliers import find_lone_scores, name_some
+from onspect.runtime.text import count_of
+
+Rules = tuple[Policy, Band | None]
+"""Rule for the threshold, and rule for the review band or None."""
 
 
 @dataclass(frozen=True)
@@ -68,34 +71,14 @@ class CalibrationResult:
 class Evidence:
     """Scores that a threshold is chosen from, and facts about their images."""
 
-    data: str
-    """Name of the dataset."""
-    counts: dict[str, int]
-    """Number of parts by kind; without groups each image is a part."""
-    pictures: int
-    """Number of images that show the parts; 0 if an older release did not record it."""
-    images: str
-    """Fingerprint of the set of images."""
+    record: Calibration
+    """The record of the images for the file. What depends on the threshold is added to it."""
     good: NDArray[np.float64]
     """Scores of the good parts, float64 [n]."""
     defective: NDArray[np.float64]
     """Scores of the defective parts, float64 [m]."""
-    trained_on: int
-    """Number of images that the model was trained on."""
-    fingerprints: str
-    """Packed fingerprints of the images' files."""
-    looks: str
-    """Packed hashes of the images' features, for the search for similar images."""
-    marks: tuple[tuple[float, ...], ...]
-    """Scores of good images with test marks, one tuple for each image."""
-    auroc: float | None
-    """AUROC, 0 to 1; None if good or defective images are missing."""
-    aupr: float | None
-    """AUPR, 0 to 1; None if good or defective images are missing."""
-    areas: Mapping[str, Sequence[float | None]]
-    """95% intervals of AUROC and AUPR by name."""
-    held_back: HeldBack | None
-    """Test images that are held back, or None."""
+    pictures: int
+    """Number of images that show the parts; 0 if an older release did not record it."""
     names: tuple[str, ...] = ()
     """Paths of the good images, in the order of their scores; empty if unknown."""
     trimmed: int = 0
@@ -104,93 +87,47 @@ class Evidence:
     @property
     def noun(self) -> Noun:
         """Unit of the scores."""
-        return "part" if sum(self.counts.values()) < self.pictures else "image"
+        return "part" if sum(self.record.counts.values()) < self.pictures else "image"
 
 
-@dataclass(frozen=True)
-class CalibrationRequest:
-    """Requirements for a threshold."""
-
-    policy: Policy
-    """Rule for the threshold."""
-    band: Band | None
-    """Rule for the review band; None for no band."""
-    strict: bool
-    """Whether requirements that the images do not support are an error."""
-
-
-def _choose_cuts(evidence: Evidence, demand: CalibrationRequest) -> tuple[float, float | None, Interval | None]:
-    """Return the threshold, the lower end of the review band, and the 95% interval of the threshold."""
-    good, defective = evidence.good, evidence.defective
-    score = demand.policy.choose(good, defective)
-    interval = demand.policy.interval(good, defective)
-    if demand.band is None:
-        return score, None, interval
-    return score, demand.band.choose(good, defective, score, interval), interval
-
-
-def _describe_evidence(
+def _complete_record(
     evidence: Evidence,
-    demand: CalibrationRequest,
+    rules: Rules,
     threshold: Threshold,
     confusion: Confusion,
     interval: Interval | None,
     regions: RegionCuts,
 ) -> Calibration:
     """Return the evidence of a threshold as the file records it."""
-    good, defective, trained_on = evidence.good, evidence.defective, evidence.trained_on
-    return Calibration(
-        policy=_describe_demand(demand, threshold, evidence),
-        data=evidence.data,
-        counts=evidence.counts,
-        auroc=evidence.auroc,
-        aupr=evidence.aupr,
-        true_ng=confusion.true_ng,
-        false_ng=confusion.false_ng,
-        true_ok=confusion.true_ok,
-        false_ok=confusion.false_ok,
-        images=evidence.images,
+    policy, band = rules
+    intervals = {**measure_rates(confusion, banded=threshold.review is not None), **evidence.record.intervals}
+    if interval is not None:
+        intervals["threshold"] = tuple(end if math.isfinite(end) else None for end in interval)
+    return dataclasses.replace(
+        evidence.record,
+        policy=_describe_rules(rules, threshold, evidence),
         time=now(),
-        intervals={
-            **measure_rates(confusion, banded=threshold.review is not None),
-            **{name: tuple(ends) for name, ends in evidence.areas.items()},
-            **({"threshold": tuple(end if math.isfinite(end) else None for end in interval)} if interval else {}),
-        },
-        training_images=trained_on,
-        good_scores=tuple(np.sort(good).tolist()),
-        defective_scores=tuple(np.sort(defective).tolist()),
-        rule=demand.policy.rule,
-        review_good=confusion.review_good,
-        review_defective=confusion.review_defective,
-        mark_scores=evidence.marks,
-        review_rule=None if demand.band is None else demand.band.rule,
+        intervals=intervals,
+        good_scores=tuple(np.sort(evidence.good).tolist()),
+        defective_scores=tuple(np.sort(evidence.defective).tolist()),
+        rule=policy.rule,
+        review_rule=None if band is None else band.rule,
         map_rule=regions.map_rule,
         area_rule=regions.area_rule,
-        fingerprints=evidence.fingerprints,
-        looks=evidence.looks,
-        held_back=evidence.held_back,
+        **confusion.counts,
     )
 
 
-def _note_doubts(evidence: Evidence) -> list[str]:
-    """Return the reasons why the threshold is less certain than its table shows."""
-    notes = []
-    if evidence.trained_on:
-        notes.append(
-            f"{evidence.trained_on} of the images were trained on: expect more false rejects than this table shows"
-        )
-    return notes
-
-
-def _describe_demand(demand: CalibrationRequest, threshold: Threshold, evidence: Evidence) -> str:
-    trained_on, trimmed = evidence.trained_on, evidence.trimmed
-    words = demand.policy.describe()
-    if demand.band is not None and threshold.review is not None:
-        words += f"; {demand.band.describe()}"
+def _describe_rules(rules: Rules, threshold: Threshold, evidence: Evidence) -> str:
+    policy, band = rules
+    trained_on, trimmed = evidence.record.training_images, evidence.trimmed
+    words = policy.describe()
+    if band is not None and threshold.review is not None:
+        words += f"; {band.describe()}"
     if evidence.noun == "part":
-        words += f" ({describe_parts(sum(evidence.counts.values()), evidence.pictures)})"
-    words += f" ({trained_on} training image{'s' * (trained_on != 1)} among them)" if trained_on else ""
-    return words + (f" ({trimmed} good image{'s' * (trimmed != 1)} left out by --trim)" if trimmed else "")
+        words += f" ({describe_parts(sum(evidence.record.counts.values()), evidence.pictures)})"
+    words += f" ({count_of(trained_on, 'training image')} among them)" if trained_on else ""
+    return words + (f" ({count_of(trimmed, 'good image')} left out by --trim)" if trimmed else "")
 
 
 def _note_promise(info: ModelInfo, threshold: Threshold) -> list[str]:
@@ -206,12 +143,12 @@ def _note_promise(info: ModelInfo, threshold: Threshold) -> list[str]:
     return [sentence]
 
 
-def _note_band(old: Threshold | None, threshold: Threshold, demand: CalibrationRequest) -> list[str]:
+def _note_band(old: Threshold | None, threshold: Threshold, band: Band | None) -> list[str]:
     """Return a note if a review band that was requested, or existed before, is missing."""
     if threshold.review is not None:
         return []
-    if demand.band is not None:
-        return [f"there is no review band: '{demand.band.describe()}' leaves nothing below the threshold"]
+    if band is not None:
+        return [f"there is no review band: '{band.describe()}' leaves nothing below the threshold"]
     if old is None or old.review is None:
         return []
     options = "--review, --review-recall or --review-share makes a new one"
@@ -221,9 +158,11 @@ def _note_band(old: Threshold | None, threshold: Threshold, demand: CalibrationR
 def stamp_threshold(
     file: ModelFile,
     evidence: Evidence,
-    demand: CalibrationRequest,
+    rules: Rules,
     choose_regions: Callable[[float], RegionCuts],
     source: str,
+    *,
+    strict: bool,
 ) -> CalibrationResult:
     """Choose a threshold, measure it and write it with its evidence into the file.
 
@@ -235,12 +174,14 @@ def stamp_threshold(
         The model file.
     evidence
         Scores and facts about their images.
-    demand
-        Requirements for the threshold.
+    rules
+        Rule for the threshold, and rule for the review band or None.
     choose_regions
         Returns the thresholds for regions from the lower threshold of the score.
     source
         Origin of the images as text.
+    strict
+        Whether requirements that the images do not support are an error.
 
     Returns
     -------
@@ -252,25 +193,26 @@ def stamp_threshold(
     DatasetError
         If the images are not enough for a rule, or with `strict` do not support the requirements.
     """
-    score, review, interval = _choose_cuts(evidence, demand)
+    policy, band = rules
+    good, defective = evidence.good, evidence.defective
+    score, interval = policy.choose(good, defective), policy.interval(good, defective)
+    review = None if band is None else band.choose(good, defective, score, interval)
     regions = choose_regions(score if review is None else review)
     threshold = Threshold(score, regions.map, review, regions.area)
-    confusion = count_confusion(evidence.good, evidence.defective, threshold, evidence.noun)
-    rules: list[NamedRule] = [demand.policy] if demand.band is None else [demand.policy, demand.band]
-    unsupported = [*filter(None, (rule.support(confusion) for rule in rules)), *regions.unsupported]
-    lone = _note_lone(evidence, demand.policy, score)
-    calibration = _describe_evidence(evidence, demand, threshold, confusion, interval, regions)
-    blindness = find_blindness(evidence.auroc, calibration.intervals, confusion)
-    if demand.strict and (unsupported or lone or blindness):
+    confusion = count_confusion(good, defective, threshold, evidence.noun)
+    unsupported = [*filter(None, (rule.support(confusion) for rule in rules if rule)), *regions.unsupported]
+    lone = _note_lone(evidence, policy, score)
+    calibration = _complete_record(evidence, rules, threshold, confusion, interval, regions)
+    blindness = find_blindness(calibration.auroc, calibration.intervals, confusion)
+    if strict and (unsupported or lone or blindness):
         raise DatasetError(f"{'; '.join([*blindness, *unsupported, *lone])}; nothing was stamped")
     restamp(file, threshold, calibration)
-    notes = [*lone, *unsupported, *_note_doubts(evidence), *regions.notes]
-    notes += _note_band(file.info.threshold, threshold, demand)
-    notes += _note_promise(file.info, threshold)
+    notes = [*lone, *unsupported]
+    if trained_on := calibration.training_images:
+        notes.append(f"{trained_on} of the images were trained on: expect more false rejects than this table shows")
+    notes += [*regions.notes, *_note_band(file.info.threshold, threshold, band), *_note_promise(file.info, threshold)]
     words = "; ".join(filter(None, [describe_regions(regions.map_rule, regions.area_rule), regions.shown]))
-    return CalibrationResult(
-        threshold, calibration, confusion, source, 0, demand.band, words, tuple(notes), tuple(blindness)
-    )
+    return CalibrationResult(threshold, calibration, confusion, source, 0, band, words, tuple(notes), tuple(blindness))
 
 
 def _note_lone(evidence: Evidence, policy: Policy, threshold: float) -> list[str]:

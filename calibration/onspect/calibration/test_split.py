@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from onspect.calibration.overlap import KnownImage, compare_with_images, compare_with_training, name_some
+from onspect.calibration.overlap import compare_with_images, compare_with_training, name_first
 from onspect.calibration.scores import SeenImage, see_images
 from onspect.runtime.dataset.folder import has_split, labelled_images
 from onspect.runtime.errors import DatasetError
@@ -104,7 +104,7 @@ def describe_test_split(found: Sequence[SeenImage]) -> HeldBack | None:
     return HeldBack(len(found), fingerprint_set(fingerprints), pack_fingerprints(fingerprints))
 
 
-def describe_overlap(found: Sequence[SeenImage], calibrated_on: Sequence[KnownImage], model: ModelFile) -> list[str]:
+def describe_overlap(found: Sequence[SeenImage], calibrated_on: Sequence[SeenImage], model: ModelFile) -> list[str]:
     """Return warnings about test images that are also images of the training or of the calibration.
 
     Test images that only resemble those of the training are left to `evaluate`, because they change its figures.
@@ -124,18 +124,17 @@ def describe_overlap(found: Sequence[SeenImage], calibrated_on: Sequence[KnownIm
         One sentence for each kind of overlap.
     """
     of_calibration = compare_with_images(found, calibrated_on, model)
+    chosen_on = "that this threshold is chosen on"
     pairs = (
-        (compare_with_training(found, model).same, ("was trained on", "were trained on")),
-        (of_calibration.same, tuple(f"{verb} among those that this threshold is chosen on" for verb in ("is", "are"))),
-        (
-            of_calibration.twins,
-            tuple(f"{verb} almost like images that this threshold is chosen on" for verb in ("looks", "look")),
-        ),
+        (compare_with_training(found, model).same, "was trained on", "were trained on"),
+        (of_calibration.same, f"is among those {chosen_on}", f"are among those {chosen_on}"),
+        (of_calibration.twins, f"looks almost like images {chosen_on}", f"look almost like images {chosen_on}"),
     )
     effect = "figures of new parts will be worse; keep all pictures of a part in one folder"
     return [
-        f"{len(some)} of {len(found)} test images {what[len(some) > 1]}, such as {name_some(some)}: {effect}"
-        for some, what in pairs
+        f"{len(some)} of {len(found)} test images {one if len(some) == 1 else many}, such as {name_first(some)}: "
+        f"{effect}"
+        for some, one, many in pairs
         if some
     ]
 

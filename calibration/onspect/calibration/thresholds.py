@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onspect.calibration.metrics.image import Confusion
-from onspect.calibration.rules import NamedRule, OptionSpec, make_rule, read_rule
+from onspect.calibration.rules import NamedRule, OptionSpec
 from onspect.calibration.statistics.bootstrap import RESAMPLES, Draws, count_reaching_drawn, draw_images, place_cuts
 from onspect.calibration.statistics.intervals import Interval, percentile_interval, quantile_interval, widen_interval
 from onspect.calibration.statistics.support import Target, find_unsupported_demand, find_unsupported_limit, format_share
@@ -34,7 +33,6 @@ from onspect.runtime.conformal import (
     quantile,
 )
 from onspect.runtime.errors import ChoiceError, DatasetError
-from onspect.runtime.model.schema import Rule
 
 
 @dataclass(frozen=True)
@@ -45,48 +43,6 @@ class Policy(NamedRule):
 
     bounded_by: ClassVar[Literal["good", "defective"] | None] = None
     """Images whose number gives the threshold's exact interval; None if the bootstrap gives it."""
-
-    @staticmethod
-    def from_rule(rule: Rule) -> Policy:
-        """Return the object for the policy of a model file.
-
-        Parameters
-        ----------
-        rule
-            The rule of the model file.
-
-        Returns
-        -------
-        Policy
-            The policy.
-
-        Raises
-        ------
-        ModelFileError
-            If this release does not know the rule, or its number is missing.
-        """
-        return read_rule(POLICIES, rule)
-
-    @staticmethod
-    def from_options(options: Mapping[str, Any]) -> Policy | None:
-        """Return the policy that options name.
-
-        Parameters
-        ----------
-        options
-            Such as ``{"max_fpr": 0.005}``.
-
-        Returns
-        -------
-        Policy | None
-            The policy; None if the options name none.
-
-        Raises
-        ------
-        ChoiceError
-            If options are unknown or exclude each other.
-        """
-        return make_rule(POLICIES, options)
 
     def check(self, good: int, defective: int) -> None:
         """Check that there are enough images for the policy.
@@ -239,19 +195,16 @@ class Cost(_BestCut):
     name = "cost"
     option = OptionSpec("cost", "Lowest cost, of a false reject and of an escape, as 1:50.", metavar="FP:FN")
 
+    extra = OptionSpec(
+        "prevalence",
+        "With --cost: the line's share of defective parts. [default: the share among the images]",
+        no_limit=(0, 1),
+    )
+
     costs: tuple[float, float]
     """Cost of one false reject and of one escape, both above 0 and finite."""
 
-    prevalence: float | None = field(
-        default=None,
-        metadata={
-            "option": OptionSpec(
-                "prevalence",
-                "With --cost: the line's share of defective parts. [default: the share among the images]",
-                no_limit=(0, 1),
-            )
-        },
-    )
+    prevalence: float | None = None
     """Share of defective parts on the line, 0 to 1; None for the share among the images."""
 
     def __post_init__(self) -> None:
@@ -469,6 +422,8 @@ class Manual(Policy):
 
 POLICIES: tuple[type[Policy], ...] = (MaxF1, Youden, Cost, MaxFpr, MinRecall, Quantile, Conformal, Manual)
 """All policies, in the order of the help."""
+
+Policy.kinds = POLICIES
 
 
 def default_policy(defective: int) -> Policy:

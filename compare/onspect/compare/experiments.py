@@ -27,10 +27,9 @@ from onspect.runtime.atomic import describe_os_error, write_atomically
 from onspect.runtime.errors import DatasetError, OnspectError
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.records import parse_dataclass
-from onspect.training.autoencoder.loop import Outcome
 from onspect.training.checkpoint import CHECKPOINT, WEIGHTS
 from onspect.training.datasets import TrainingSet
-from onspect.training.session import Devices, TrainOptions, resume_on, train_on
+from onspect.training.session import Devices, TrainOptions, resume, train
 
 _BATCH = 64
 _TRAINED = "trained.json"
@@ -278,28 +277,24 @@ def _train(experiment: Experiment, settings: Settings, data: TrainingSet, place:
     started = time.process_time()
     resumes = (place / CHECKPOINT).exists()
     if resumes:
-        outcome = resume_on(data, place, devices=devices)
+        outcome = resume(place, data, devices=devices)
     else:
         (place / WEIGHTS).unlink(missing_ok=True)  # the first epoch was interrupted before its checkpoint
-        outcome = train_on(data, place, options, devices=devices)
+        outcome = train(data, place, options, devices=devices)
     if outcome.reason == "interrupted":
         raise InterruptedExperimentError(f"{experiment} was interrupted in epoch {outcome.epoch + 1} and saved")
-    trained = _describe(outcome, len(data.images), None if resumes else time.process_time() - started, jobs)
-    write_atomically(place / _TRAINED, (json.dumps(asdict(trained), indent=1) + "\n").encode())
-    logging.getLogger("onspect").info("%s: trained in %.0f s", experiment, outcome.seconds)
-
-
-def _describe(outcome: Outcome, images: int, cpu_seconds: float | None, jobs: int) -> Trained:
-    return Trained(
+    trained = Trained(
         epochs=outcome.epoch,
         best_epoch=outcome.best_epoch,
         held_out_error=outcome.best_loss,
-        images=images,
+        images=len(data.images),
         seconds=round(outcome.seconds, 3),
-        cpu_seconds=None if cpu_seconds is None else round(cpu_seconds, 3),
+        cpu_seconds=None if resumes else round(time.process_time() - started, 3),
         threads=torch.get_num_threads(),
         jobs=jobs,
     )
+    write_atomically(place / _TRAINED, (json.dumps(asdict(trained), indent=1) + "\n").encode())
+    logging.getLogger("onspect").info("%s: trained in %.0f s", experiment, outcome.seconds)
 
 
 def _score(model: Path, dataset: Dataset) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onspect.calibration.metrics.image import trace_curves
 from onspect.calibration.report.plots import to_svg
 from onspect.compare.experiments import Experiment, read_scores
-from onspect.compare.published import find_shown
+from onspect.compare.published import find_printed
 from onspect.compare.results import ALL, Comparison, part
 from onspect.compare.tables import describe_column
 from onspect.runtime.inspection.inspector import Inspector
@@ -108,8 +108,8 @@ def choose_examples(comparison: Comparison, experiment: Experiment, score: str, 
     dataset, normal = comparison.dataset, comparison.normals[0]
     scores = read_scores(experiment, score, dataset, folder)
     anomalous = [name for name in comparison.results[0].areas if name != ALL]
-    known = find_shown(dataset.name, normal)
-    chosen = [name for name in known if name in anomalous] or anomalous[:3]
+    printed = find_printed(dataset.name, normal)
+    chosen = [name for name in (printed.shown if printed else ()) if name in anomalous] or anomalous[:3]
     return [
         (name, _find_median(scores, dataset.test.labels, label))
         for name, label in zip((*normal, *chosen), dataset.indices((*normal, *chosen)), strict=True)

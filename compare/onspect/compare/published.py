@@ -44,20 +44,22 @@ class PrintedTable:
     """AUROC and AUPR, 0 to 1, by anomalous class and variant."""
     seconds: dict[str, float]
     """Duration of training in seconds, by variant."""
+    shown: tuple[str, ...]
+    """Anomalous classes that its Figures 3 and 4 show."""
 
 
-def _parse(title: str, text: str, seconds: tuple[float, float, float]) -> PrintedTable:
+def _parse(title: str, text: str, seconds: tuple[float, float, float], shown: tuple[str, ...]) -> PrintedTable:
     areas = {}
     for line in text.strip().splitlines():
         name, *values = line.split()
         for index, variant in enumerate(VARIANTS):
             areas[name, variant] = (float(values[2 * index]), float(values[2 * index + 1]))
-    return PrintedTable(title, areas, dict(zip(VARIANTS, seconds, strict=True)))
+    return PrintedTable(title, areas, dict(zip(VARIANTS, seconds, strict=True)), shown)
 
 
 _TABLES: dict[tuple[str, tuple[str, ...]], PrintedTable] = {
-    ("MNIST", ("1",)): _parse("Table 5", _MNIST, (1015.53, 1055.02, 1748.8)),
-    ("CIFAR-10", ("dog",)): _parse("Table 6", _CIFAR, (89704.82, 99882.32, 105906.03)),
+    ("MNIST", ("1",)): _parse("Table 5", _MNIST, (1015.53, 1055.02, 1748.8), ("0",)),
+    ("CIFAR-10", ("dog",)): _parse("Table 6", _CIFAR, (89704.82, 99882.32, 105906.03), ("truck", "frog", "ship")),
 }
 
 
@@ -77,27 +79,3 @@ def find_printed(dataset: str, normal: tuple[str, ...]) -> PrintedTable | None:
         The table; None if the paper has none.
     """
     return _TABLES.get((dataset, normal))
-
-
-_SHOWN: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {
-    ("MNIST", ("1",)): ("0",),
-    ("CIFAR-10", ("dog",)): ("truck", "frog", "ship"),
-}
-
-
-def find_shown(dataset: str, normal: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the anomalous classes that the paper's Figures 3 and 4 show.
-
-    Parameters
-    ----------
-    dataset
-        Name of the dataset.
-    normal
-        Names of the normal classes.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Names of classes; empty if the paper has no figure.
-    """
-    return _SHOWN.get((dataset, normal), ())

@@ -8,8 +8,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
+from onspect.calibration.report.page import open_templates
 from onspect.compare.figures import draw_figures
 from onspect.compare.results import Comparison
 from onspect.compare.tables import RULES, make_tables, to_csv, to_json, to_markdown
@@ -64,13 +63,7 @@ def render_page(comparison: Comparison, figures: dict[str, bytes]) -> str:
     str
         The page.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("onspect.compare", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = open_templates("onspect.compare")
     return environment.get_template("compare.html.j2").render(
         title=_title(comparison),
         rules=RULES,

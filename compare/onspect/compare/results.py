@@ -191,9 +191,12 @@ def _measure(experiment: Experiment, score: str, dataset: Dataset, folder: Path)
         )
     parted = part(scores, experiment.normal, dataset)
     normal = parted.pop(None)
-    return Result(
-        experiment, score, {name: _area(normal, values) for name, values in parted.items() if name is not None}
-    )
+    areas = {
+        name: Area({metric.name: metric.measure(normal, values) for metric in IMAGE_METRICS})
+        for name, values in parted.items()
+        if name is not None
+    }
+    return Result(experiment, score, areas)
 
 
 def part(
@@ -231,10 +234,6 @@ def part(
         raise DatasetError(f"{dataset.name} has no {what} test images (normal: {', '.join(normal)}); add some")
     parts[ALL] = np.concatenate([values for name, values in parts.items() if name is not None])
     return parts
-
-
-def _area(normal: NDArray[np.float32], anomalous: NDArray[np.float32]) -> Area:
-    return Area({metric.name: metric.measure(normal, anomalous) for metric in IMAGE_METRICS})
 
 
 def _measure_costs(experiments: Sequence[Experiment], dataset: Dataset, folder: Path) -> dict[tuple[str, str], Cost]:

@@ -8,15 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from onspect.compare.datasets import Dataset, load_dataset
-from onspect.compare.experiments import (
-    RUNS,
-    Experiment,
-    Settings,
-    describe_normal,
-    is_complete,
-    read_trained,
-    reading,
-)
+from onspect.compare.experiments import RUNS, Experiment, Settings, describe_normal, is_complete, read_trained, reading
 from onspect.compare.report import write_comparison
 from onspect.compare.results import gather
 from onspect.compare.workers import Work, complete_experiments

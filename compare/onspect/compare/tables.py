@@ -213,24 +213,20 @@ def describe_column(score: str, variant: str) -> str:
 
 def _list_normals(comparison: Comparison, score: str) -> Table:
     """Return the table of the one-against-rest protocol: each set of normal classes, and their mean."""
-    rows = []
+    rows, means = [], []
     variants = comparison.having(score)
-    columns: list[list[float]] = [[] for _ in range(2 * len(variants))]
     for normal in comparison.normals:
-        cells = []
-        for index, variant in enumerate(variants):
-            results = comparison.select(normal, variant, score)
-            for offset, value in enumerate(
-                ([result.mean.auroc for result in results], [result.areas[ALL].auroc for result in results])
-            ):
-                columns[2 * index + offset].append(statistics.fmean(value))
-                cells.append(_spread(value))
-        rows.append((" and ".join(normal), *cells))
-    rows.append(("mean", *(f"{statistics.fmean(column):.4f}" for column in columns)))
-    header = ["normal"]
-    for variant in variants:
-        name = describe_column(score, variant)
-        header += [f"{name} AUROC, {MEAN}", f"{name} AUROC, {ALL}"]
+        of_variants = [comparison.select(normal, variant, score) for variant in variants]
+        values = [
+            [area.auroc for area in areas]
+            for results in of_variants
+            for areas in ([result.mean for result in results], [result.areas[ALL] for result in results])
+        ]
+        rows.append((" and ".join(normal), *map(_spread, values)))
+        means.append(list(map(statistics.fmean, values)))
+    rows.append(("mean", *(f"{statistics.fmean(column):.4f}" for column in zip(*means, strict=True))))
+    names = [describe_column(score, variant) for variant in variants]
+    header = ["normal", *(f"{name} AUROC, {part}" for name in names for part in (MEAN, ALL))]
     return Table(f"One against the rest, score {describe_score(score)}", tuple(header), tuple(rows), _notes(comparison))
 
 
@@ -312,9 +308,7 @@ def _list_trainings(comparison: Comparison) -> Table:
         ]
         parameters = next(cost.parameters for (name, _), cost in comparison.costs.items() if name == variant)
         rows.append((variant.upper(), f"{parameters:,}", *times))
-    header = ["variant", "parameters"]
-    for name in columns:
-        header += [name, "ratio"]
+    header = ["variant", "parameters", *(title for name in columns for title in (name, "ratio"))]
     return Table("Training", tuple(header), tuple(rows), (_describe_timing(comparison),))
 
 

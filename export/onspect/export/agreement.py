@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.calibration.overlap import select_images
 from onspect.calibration.review import Band
 from onspect.calibration.scores import Fault, find_images, score_images
 from onspect.calibration.thresholds import Policy, default_policy
-from onspect.calibration.training_images import select_images
 from onspect.runtime.dataset.folder import LabelledImage
 from onspect.runtime.errors import DatasetError, ExportError, UncalibratedError
 from onspect.runtime.fingerprints import fingerprint_set
@@ -233,25 +233,6 @@ def compare_thresholds(reference: Reference, scores: Scores, own: Threshold, pol
         carried=_count_differences(before, _judge(scores, reference.threshold)),
         shift=float(np.sqrt(np.mean((scores - reference.scores) ** 2))) / spread,
     )
-
-
-def refuse_flips(agreement: Agreement, allowed: int) -> None:
-    """Raise an error if too many verdicts differ.
-
-    Parameters
-    ----------
-    agreement
-        Result of the comparison.
-    allowed
-        Number of verdicts that may differ, 0 or more.
-
-    Raises
-    ------
-    ExportError
-        If more verdicts differ.
-    """
-    if agreement.flips > allowed:
-        raise describe_flips(agreement, allowed)
 
 
 def describe_flips(agreement: Agreement, allowed: int) -> ExportError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -83,24 +83,21 @@ def export(
     precision = _check_usage(
         source, int8=int8, fp16=fp16, data=data, max_flips=max_flips, of_run=bool(score or parts or mask)
     )
+    if precision != "fp32" and parts:
+        raise click.UsageError(f"--parts and --{precision} exclude each other; export the parts in float32")
+    options: dict[str, Any] = {
+        "score": score,
+        "max_flips": max_flips,
+        "mask": mask,
+        "region": _read_roi(roi),
+        "progress": progress,
+    }
     if precision != "fp32" and data is not None:
-        if parts:
-            raise click.UsageError(f"--parts and --{precision} exclude each other; export the parts in float32")
-        _export_quantized(source, output, precision, data, max_flips, score, mask, _read_roi(roi))
+        _export_quantized(source, output, precision, data, options)
         return
     from onspect.export.onnx_writer import export as write_model
 
-    exported = write_model(
-        source,
-        output,
-        score=score,
-        parts=parts,
-        data=data,
-        max_flips=max_flips,
-        mask=mask,
-        region=_read_roi(roi),
-        progress=progress,
-    )
+    exported = write_model(source, output, parts=parts, data=data, **options)
     for path in exported.paths:
         say(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
     parity, agreement = exported.parity, exported.info.provenance.agreement
@@ -137,16 +134,7 @@ def _check_usage(
     return precision
 
 
-def _export_quantized(
-    source: Path,
-    output: Path,
-    precision: str,
-    data: Path,
-    max_flips: int | None,
-    score: str | None,
-    mask: Path | None,
-    region: RegionFile | None,
-) -> None:
+def _export_quantized(source: Path, output: Path, precision: str, data: Path, options: dict[str, Any]) -> None:
     from onspect.export.precision.tables import describe_quantized
     from onspect.runtime.images.decode import quieten_opencv
 
@@ -154,23 +142,13 @@ def _export_quantized(
     if source.is_file():
         from onspect.export.precision.search import quantize
 
-        reduced = quantize(source, output, precision, data, max_flips=max_flips, progress=progress)
+        reduced = quantize(source, output, precision, data, max_flips=options["max_flips"], progress=progress)
     else:
         from onspect.export.onnx_writer import export_quantized
 
-        reduced = export_quantized(
-            source,
-            output,
-            precision,
-            data,
-            score=score,
-            max_flips=max_flips,
-            mask=mask,
-            region=region,
-            progress=progress,
-        )
+        reduced = export_quantized(source, output, precision, data, **options)
     click.echo(describe_quantized(reduced))
-    if score is None and not source.is_file():
+    if options["score"] is None and not source.is_file():
         _LOG.warning(
             "a run in %s has the score %r of its autoencoder and no memory: to keep the memory, export and calibrate "
             "it in float32, then convert that file",

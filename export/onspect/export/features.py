@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onspect.export.memory import append_graph
 from onspect.export.scores import SCORES
-from onspect.runtime.errors import ExportError
 from onspect.runtime.model.schema import Score
 from onspect.runtime.teaching.graph_values import STRIDE
 from onspect.training.autoencoder.networks import Decoder, Encoder
 from onspect.training.checkpoint import TrainedModel
 from onspect.training.features.places import PLACES, PlaceExtractor
 from onspect.training.presets import FEATURES
-from onspect.training.to_onnx import convert
+from onspect.training.to_onnx import convert, serialize
 
 HIGHEST = 8
 """Number of places whose mean error is the score; fewer in small images."""
@@ -175,29 +175,6 @@ def convert_features(model: FeatureModel, samples: np.ndarray) -> bytes:
     features = torch.from_numpy(model.extractor.extract(samples))
     head = onnx.load_from_string(convert(model.graph, features, PLACES, ["score", "error_map", "latent"]))
     trunk = onnx.load_from_string(model.extractor.graph)
-    _append(trunk, head)
-    try:
-        onnx.checker.check_model(trunk, full_check=True)
-    except onnx.checker.ValidationError as error:
-        raise ExportError(f"the graph of the features and the autoencoder do not fit together: {error}") from error
-    return bytes(trunk.SerializeToString())
-
-
-def _append(trunk: onnx.ModelProto, head: onnx.ModelProto) -> None:
-    """Append a graph with the input ``places`` to a graph with this output; its other names get a prefix."""
-    public = {"", PLACES, *(output.name for output in head.graph.output)}
-
-    def rename(name: str) -> str:
-        return name if name in public else f"head.{name}"
-
-    for node in head.graph.node:
-        node.name = rename(node.name)
-        node.input[:] = [rename(name) for name in node.input]
-        node.output[:] = [rename(name) for name in node.output]
-    for tensor in head.graph.initializer:
-        tensor.name = rename(tensor.name)
-    trunk.graph.node.extend(head.graph.node)
-    trunk.graph.initializer.extend(head.graph.initializer)
-    del trunk.graph.output[:]
-    del trunk.graph.value_info[:]
-    trunk.graph.output.extend(head.graph.output)
+    del trunk.graph.output[:], trunk.graph.value_info[:]
+    append_graph(trunk, head, "head.")
+    return serialize(trunk, "the graph of the features and the autoencoder do not fit together")

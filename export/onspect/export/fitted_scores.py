@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onspect.export.layers.planes import to_planes
+from onspect.export.layers import to_planes
 from onspect.training.autoencoder.losses import kl_divergence
-from onspect.training.autoencoder.networks import Critic, Decoder, Encoder
+from onspect.training.autoencoder.networks import Critic, Decoder
+from onspect.training.checkpoint import TrainedModel
 
 COMPONENTS = ("normalised", "latent", "contrast", "statistics")
 """Components of ``combined``."""
@@ -49,42 +50,14 @@ class ModelOutputs(NamedTuple):
     """Logarithm of the latent's standard deviation, float32 [n, n_z]; None without a VAE."""
 
 
-@dataclass(frozen=True)
-class Networks:
-    """The trained networks, in evaluation mode."""
-
-    encoder: Encoder
-    """The encoder."""
-    decoder: Decoder
-    """The decoder."""
-    critic: Critic | None
-    """The critic of an AAE; None for CAE and VAE."""
-
-    def view(self, planes: Tensor) -> ModelOutputs:
-        """Run the networks.
-
-        Parameters
-        ----------
-        planes
-            float32 [n, channels, height, width], 0 to 1.
-
-        Returns
-        -------
-        ModelOutputs
-            Inputs and outputs.
-        """
-        latent, log_sigma = self.encoder(planes)
-        return ModelOutputs(planes, self.decoder(latent), latent, log_sigma)
-
-
 def fit_measures(
-    networks: Networks, names: Sequence[str], images: NDArray[np.uint8], held_out: NDArray[np.uint8]
+    model: TrainedModel, names: Sequence[str], images: NDArray[np.uint8], held_out: NDArray[np.uint8]
 ) -> dict[str, nn.Module]:
     """Fit scores to the good images that a run was trained on.
 
     Parameters
     ----------
-    networks
+    model
         The trained networks.
     names
         Names of fitted scores in `SCORES` that the variant has.
@@ -102,19 +75,21 @@ def fit_measures(
     wanted = dict.fromkeys((*names, *(COMPONENTS if "combined" in names else ())))
     described: dict[str, list[Tensor]] = {name: [] for name in wanted if name in _FITS}
     with torch.no_grad():
-        for view in _look(networks, images):
+        for view in _look(model, images):
             for name, found in described.items():
                 found.append(_FITS[name].describe(view))
-        measures = {name: _FITS[name].make(networks, torch.cat(found)) for name, found in described.items()}
+        measures = {name: _FITS[name].make(model, torch.cat(found)) for name, found in described.items()}
         if "combined" in wanted:
             enough = held_out if len(held_out) >= _FEWEST_HELD_OUT else np.concatenate([held_out, images])
-            measures["combined"] = Combined([measures[name] for name in COMPONENTS], list(_look(networks, enough)))
+            measures["combined"] = Combined([measures[name] for name in COMPONENTS], list(_look(model, enough)))
     return {name: measures[name].eval() for name in names}
 
 
-def _look(networks: Networks, images: NDArray[np.uint8]) -> Iterator[ModelOutputs]:
+def _look(model: TrainedModel, images: NDArray[np.uint8]) -> Iterator[ModelOutputs]:
     for start in range(0, len(images), _BATCH):
-        yield networks.view(to_planes(torch.from_numpy(np.ascontiguousarray(images[start : start + _BATCH]))))
+        planes = to_planes(torch.from_numpy(np.ascontiguousarray(images[start : start + _BATCH])))
+        latent, log_sigma = model.encoder(planes)
+        yield ModelOutputs(planes, model.decoder(latent), latent, log_sigma)
 
 
 class Normalised(nn.Module):
@@ -332,10 +307,6 @@ def _describe_residual(view: ModelOutputs) -> Tensor:
     return _shrink(view.planes - view.reconstruction).flatten(1)
 
 
-def _describe_contrast(view: ModelOutputs) -> Tensor:
-    return _describe_residual(view) / _contrast(view.planes)
-
-
 def _describe_latent(view: ModelOutputs) -> Tensor:
     return view.latent
 
@@ -368,7 +339,7 @@ def _describe_statistics(view: ModelOutputs) -> Tensor:
 class _Fit:
     """How a score is fitted to good images."""
 
-    make: Callable[[Networks, Tensor], nn.Module]
+    make: Callable[[TrainedModel, Tensor], nn.Module]
     """Makes the score from the networks and the descriptions of all good images, float32 [n, ...]."""
     describe: Callable[[ModelOutputs], Tensor] = _describe_latent
     """Describes a batch of images."""
@@ -378,19 +349,19 @@ def _fit_distance(describe: Callable[[ModelOutputs], Tensor]) -> _Fit:
     return _Fit(lambda _, found: PpcaDistance(describe, found.double()), describe)
 
 
-def _make_critic(networks: Networks, codes: Tensor) -> CriticScore:
-    assert networks.critic is not None
-    return CriticScore(networks.critic, codes)
+def _make_critic(model: TrainedModel, codes: Tensor) -> CriticScore:
+    assert model.critic is not None
+    return CriticScore(model.critic, codes)
 
 
 _FITS: dict[str, _Fit] = {
     "whitened": _fit_distance(_describe_residual),
-    "contrast": _fit_distance(_describe_contrast),
+    "contrast": _fit_distance(lambda view: _describe_residual(view) / _contrast(view.planes)),
     "latent": _fit_distance(_describe_latent),
     "statistics": _fit_distance(_describe_statistics),
     "normalised": _Fit(lambda _, found: Normalised(float(found.mean())), lambda view: _complexity(view.planes)),
     "kl": _Fit(lambda *_: KlScore()),
-    "probability": _Fit(lambda networks, codes: ReconstructionProbability(networks.decoder, codes.shape[1])),
+    "probability": _Fit(lambda model, codes: ReconstructionProbability(model.decoder, codes.shape[1])),
     "critic": _Fit(_make_critic),
 }
 """One row for each fitted score but ``combined``, which is fitted to the others."""

@@ -6,9 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from onspect.export.fitted_scores import ModelOutputs
-from onspect.export.layers.gaussian import GaussianSmoothing
-from onspect.export.layers.planes import to_planes
-from onspect.export.layers.roi_mask import FillIgnored, MaskedMap
+from onspect.export.layers import FillIgnored, GaussianSmoothing, MaskedMap, to_planes
 from onspect.export.scores import SCORES, Reduction
 from onspect.runtime.model.schema import Score, Tiling
 from onspect.training.autoencoder.networks import Decoder, Encoder

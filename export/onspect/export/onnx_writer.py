@@ -14,29 +14,27 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from onspect.calibration.scores import find_images
-from onspect.export.agreement import allowed_flips, compare, make_reference, refuse_flips
+from onspect.export.agreement import allowed_flips, compare, describe_flips, make_reference
 from onspect.export.features import convert_features, design_features
-from onspect.export.fitted_scores import Networks, fit_measures
+from onspect.export.fitted_scores import fit_measures
 from onspect.export.graph import InspectionGraph, fit_normal_error
-from onspect.export.layers.planes import to_planes
-from onspect.export.layers.roi_mask import FillIgnored
+from onspect.export.layers import FillIgnored, to_planes
 from onspect.export.memory import add_memory
 from onspect.export.parity import Parity, check_parity
 from onspect.export.precision.search import Quantized, quantize_model
 from onspect.export.scores import MEMORY, SCORES, ScoreSpec, choose_score, find_score, own_score
 from onspect.runtime.atomic import write_atomically, write_together
 from onspect.runtime.dataset.folder import LabelledImage
-from onspect.runtime.errors import ChoiceError, DatasetError, ImageError, OutputError
+from onspect.runtime.errors import ChoiceError, DatasetError, ImageError
 from onspect.runtime.fingerprints import fingerprint_set
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.images.preprocess import prepare
 from onspect.runtime.images.region import RegionFile
 from onspect.runtime.images.roi_mask import read_inspected
 from onspect.runtime.inspection.verdict import now
-from onspect.runtime.model.file import parse_model_file, stamp
+from onspect.runtime.model.file import check_name, parse_model_file, stamp
 from onspect.runtime.model.schema import Agreement, ModelInfo, Network, Preprocess, Provenance, Score, Tiling
 from onspect.runtime.progress import Progress
-from onspect.runtime.teaching.pictures import OBJECT_SIDE
 from onspect.training.autoencoder.networks import Decoder, Encoder, count_parameters
 from onspect.training.checkpoint import TrainedModel, load_trained
 from onspect.training.datasets import TrainingSet
@@ -55,6 +53,18 @@ class Exported:
     """Metadata of the model file."""
     parity: Parity
     """Agreement of the file's scores with those of the trained model."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model file in memory whose scores agree with those of its trained model."""
+
+    content: bytes
+    """The model file."""
+    info: ModelInfo
+    """Its metadata."""
+    parity: Parity
+    """Agreement of its scores with those of the trained model."""
 
 
 def export(
@@ -116,24 +126,16 @@ def export(
         If the score is unknown, or the mask cannot be used, with this score or at all.
     """
     run, output = Path(run), Path(output)
-    check_output(output)
+    check_name(output)
     model = load_trained(run)
     if parts and model.extractor is not None:
         raise ChoiceError("--parts is for autoencoders of pixels; leave it out for an autoencoder of features")
     spec = choose_score(score, model.record.config)
-    inspected = _read_mask(None if mask is None else Path(mask), region, model, spec)
+    inspected = _read_mask(mask, region, model, spec)
     images = _read_images(model, run, spec, progress)
-    built = _build_whole(
-        model,
-        output.stem,
-        spec,
-        images,
-        mask=inspected,
-        data=None if data is None else Path(data),
-        max_flips=max_flips,
-        progress=progress,
-    )
-    files = {output: stamp(built.graph, built.info, model.record.data.images, model.record.data.looks)}
+    data = None if data is None else Path(data)
+    built = _build(model, output.stem, spec, images, inspected, data=data, max_flips=max_flips, progress=progress)
+    files = {output: built.content}
     if parts:
         files |= _convert_parts(model, output, inspected)
     write_together(files)
@@ -192,17 +194,14 @@ def export_quantized(
         If the score is unknown or not available in this precision, or the mask cannot be used.
     """
     run, output = Path(run), Path(output)
-    check_output(output)
+    check_name(output)
     model = load_trained(run)
     spec = own_score(model.record.config) if score is None else choose_score(score, model.record.config)
-    inspected = _read_mask(None if mask is None else Path(mask), region, model, spec)
-    built = _build_whole(
-        model, output.stem, spec, _read_images(model, run, spec, progress), mask=inspected, progress=progress
-    )
-    file = parse_model_file(output, stamp(built.graph, built.info, model.record.data.images, model.record.data.looks))
-    return quantize_model(
-        file, output, precision, Path(data), model.samples.numpy(), max_flips=max_flips, progress=progress
-    )
+    inspected = _read_mask(mask, region, model, spec)
+    images = _read_images(model, run, spec, progress)
+    built = _build(model, output.stem, spec, images, inspected, progress=progress)
+    file, samples = parse_model_file(output, built.content), model.samples.numpy()
+    return quantize_model(file, output, precision, Path(data), samples, max_flips=max_flips, progress=progress)
 
 
 def export_scores(run: Path, outputs: Mapping[str, Path], images: TrainingSet) -> None:
@@ -233,12 +232,10 @@ def export_scores(run: Path, outputs: Mapping[str, Path], images: TrainingSet) -
         find_score(score).check(model.record.config)
     split = split_as_recorded(images, run, model.record)
     fitted = [score for score in outputs if SCORES[score].is_fitted]
-    measures = fit_measures(_networks(model), fitted, *split) if fitted else {}
+    measures = fit_measures(model, fitted, *split) if fitted else {}
     for score, output in outputs.items():
-        check_output(output)
-        built = _build_whole(model, output.stem, SCORES[score], split, measure=measures.get(score))
-        content = stamp(built.graph, built.info, model.record.data.images, model.record.data.looks)
-        write_atomically(output, content)
+        check_name(output)
+        write_atomically(output, _build(model, output.stem, SCORES[score], split, measure=measures.get(score)).content)
 
 
 Images = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -252,135 +249,28 @@ def _read_images(model: TrainedModel, run: Path, spec: ScoreSpec, progress: Prog
     return split_as_recorded(read_training_set(run, model.record, progress), run, model.record)
 
 
-def _build_whole(
+def _build(
     model: TrainedModel,
     name: str,
     spec: ScoreSpec,
     images: Images | None,
+    mask: Tensor | None = None,
     *,
     measure: nn.Module | None = None,
-    mask: Tensor | None = None,
     data: Path | None = None,
     max_flips: int | None = None,
     progress: Progress | None = None,
 ) -> Built:
-    """Return a model's graph with a score that may need training images; fit the measure if it is None."""
+    """Make a model file in memory. Its scores agree with those of the trained model, or an ExportError is raised.
+
+    A score that is fitted or has a memory needs `images`; `measure` is its module if that is known. `data` is a dataset
+    whose ``val`` joins the comparison.
+    """
     if spec.is_fitted and measure is None:
         assert images is not None
-        measure = fit_measures(_networks(model), [spec.name], *images)[spec.name]
-    if spec.name != MEMORY:
-        return build(model, name, spec, data, max_flips, measure, mask)
-    assert images is not None
-    built = build(model, name, own_score(model.record.config), data, max_flips, mask=mask)
-    return _attach(built, model, images[0], mask, progress)
-
-
-def _attach(
-    built: Built,
-    model: TrainedModel,
-    images: NDArray[np.uint8],
-    mask: Tensor | None,
-    progress: Progress | None,
-) -> Built:
-    """Return a graph with a memory of the images that a run was trained on."""
-    preprocess = model.record.data.recipe
-    found = add_memory(
-        built.graph,
-        built.info,
-        images,
-        model.record.data.images,
-        mask=None if mask is None else mask.numpy(),
-        by_whole=min(preprocess.width, preprocess.height) < OBJECT_SIDE,
-        progress=progress,
-    )
-    return Built(found.graph, found.info, built.parity)
-
-
-def _read_mask(path: Path | None, region: RegionFile | None, model: TrainedModel, spec: ScoreSpec) -> Tensor | None:
-    """Return the inspected places of a mask, as `InspectionGraph` takes them; None for all.
-
-    Raises ChoiceError if the run does not have the score, or the score does not work with a mask.
-    """
-    spec.check(model.record.config, masked=path is not None)  # checked before a file is read
-    inspected = read_inspected(path, model.record.data.recipe, region)
-    spec.check(model.record.config, masked=inspected is not None)
-    return None if inspected is None else torch.from_numpy(inspected)
-
-
-def _networks(model: TrainedModel) -> Networks:
-    return Networks(model.encoder, model.decoder, model.critic)
-
-
-def check_output(output: Path) -> None:
-    """Check the name of a model file.
-
-    Parameters
-    ----------
-    output
-        Path of the file.
-
-    Raises
-    ------
-    OutputError
-        If it does not end in ``.onnx``.
-    """
-    if output.suffix.lower() != ".onnx":
-        raise OutputError(f"the model file {str(output)!r} must end in .onnx")
-
-
-@dataclass(frozen=True)
-class Built:
-    """A graph in memory that agrees with its trained model."""
-
-    graph: bytes
-    """The graph as bytes of an ONNX file."""
-    info: ModelInfo
-    """Metadata of the model file."""
-    parity: Parity
-    """Agreement of its scores with those of the trained model."""
-
-
-def build(
-    model: TrainedModel,
-    name: str,
-    spec: ScoreSpec,
-    data: Path | None = None,
-    max_flips: int | None = None,
-    measure: nn.Module | None = None,
-    mask: Tensor | None = None,
-) -> Built:
-    """Make a trained model's graph and compare it with the model, as `export` does, without writing a file.
-
-    Parameters
-    ----------
-    model
-        The trained run.
-    name
-        Name of the model in its metadata.
-    spec
-        The score.
-    data
-        Dataset folder whose ``val`` joins the comparison; None for none.
-    max_flips
-        Number of verdicts that may differ; None for 0.
-    measure
-        Module of a fitted score; None for other scores.
-    mask
-        As in `InspectionGraph`.
-
-    Returns
-    -------
-    Built
-        The graph.
-
-    Raises
-    ------
-    ExportError
-        If the graph does not compute the same as the model.
-    DatasetError
-        If images cannot be used.
-    """
-    graph, definition, content = _convert(model, spec, measure, mask)
+        measure = fit_measures(model, [spec.name], *images)[spec.name]
+    own = own_score(model.record.config) if spec.name == MEMORY else spec
+    graph, definition, content = _convert(model, own, measure, mask)
     labelled = [] if data is None else find_images(data, "val")
     samples = model.samples.numpy()
     checked = np.concatenate([samples, prepare_all(labelled, model.record.data.recipe)]) if labelled else samples
@@ -390,8 +280,27 @@ def build(
         count = len(labelled)
         trained, exported = (scores[-count:].astype(np.float64) for scores in (parity.trained, parity.exported))
         agreement = compare(make_reference("the trained model", labelled, trained, None), exported)
-        refuse_flips(agreement, allowed_flips(count, "fp32", max_flips))
-    return Built(content, _describe(model, name, definition, parity, agreement), parity)
+        if agreement.flips > (allowed := allowed_flips(count, "fp32", max_flips)):
+            raise describe_flips(agreement, allowed)
+    info, known = _describe(model, name, definition, parity, agreement), model.record.data
+    if spec.name == MEMORY:
+        assert images is not None
+        inspected = None if mask is None else mask.numpy()
+        content, info = add_memory(content, info, images[0], known.images, mask=inspected, progress=progress)
+    return Built(stamp(content, info, known.images, known.looks), info, parity)
+
+
+def _read_mask(
+    mask: str | Path | None, region: RegionFile | None, model: TrainedModel, spec: ScoreSpec
+) -> Tensor | None:
+    """Return the inspected places of a mask, as `InspectionGraph` takes them; None for all.
+
+    Raises ChoiceError if the run does not have the score, or the score does not work with a mask.
+    """
+    spec.check(model.record.config, masked=mask is not None)  # checked before a file is read
+    inspected = read_inspected(None if mask is None else Path(mask), model.record.data.recipe, region)
+    spec.check(model.record.config, masked=inspected is not None)
+    return None if inspected is None else torch.from_numpy(inspected)
 
 
 def _convert(

@@ -135,7 +135,7 @@ def conformal_rank(count: int, rate: float) -> int:
     return math.ceil(round((count + 1) * (1.0 - rate), 9))  # (n + 1) * 0.9 may be 18.000000000000004
 
 
-def check_conformal(count: int, rate: float) -> None:
+def check_conformal(count: int, rate: float, option: str = "--conformal", noun: str = "images") -> None:
     """Check that the number of good images can support a rate.
 
     Parameters
@@ -144,6 +144,8 @@ def check_conformal(count: int, rate: float) -> None:
         Number of good images.
     rate
         Share of new good parts that may be rejected, between 0 and 1.
+    option, noun
+        The option that asks for the rate, and the word for images, for the message.
 
     Raises
     ------
@@ -153,7 +155,7 @@ def check_conformal(count: int, rate: float) -> None:
     if conformal_rank(count, rate) > count:
         needed = math.ceil(round(1.0 / rate, 9)) - 1
         raise DatasetError(
-            f"--conformal {format_rate(rate)} needs at least {needed} good images to promise that, and there are "
+            f"{option} {format_rate(rate)} needs at least {needed} good {noun} to promise that, and there are "
             f"{count}: add {needed - count}, or ask for {format_rate(math.ceil(1e4 / (count + 1)) / 1e4)} or more"
         )
 

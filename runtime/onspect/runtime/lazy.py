@@ -1,8 +1,10 @@
-"""Public names of a package, loaded at their first use."""
+"""Public names of a package, loaded at their first use, and earlier names of modules."""
 
 from __future__ import annotations
 
 import importlib
+import sys
+import warnings
 from collections.abc import Callable, Mapping
 
 
@@ -35,3 +37,15 @@ def public_names(
         return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
 
     return sorted(modules), load, lambda: sorted({*vars(importlib.import_module(package)), *modules})
+
+
+def move(old: str, new: str) -> None:
+    """Let an earlier name of a module give the module, with a warning.
+
+    Parameters
+    ----------
+    old, new
+        Full names of the module, the earlier one and today's.
+    """
+    warnings.warn(f"{old} has moved to {new}", DeprecationWarning, stacklevel=3)
+    sys.modules[old] = importlib.import_module(new)

@@ -15,15 +15,20 @@ from click.testing import Result
 from onspect.calibration.calibration import calibrate, move_threshold
 from onspect.calibration.metrics.image import Confusion, count_confusion, trace_cost, trace_curves
 from onspect.calibration.report.page import _dump
-from onspect.calibration.review import BANDS, ReviewShare
-from onspect.calibration.rules import read_rule
-from onspect.calibration.thresholds import POLICIES, Conformal, Cost, MaxFpr
+from onspect.calibration.review import Band, ReviewShare
+from onspect.calibration.thresholds import Conformal, Cost, MaxFpr, Policy
 from onspect.runtime.model.schema import Rule, Threshold
 
 Make = Callable[[Mapping[str, Iterable[int]]], Path]
 Run = Callable[..., Result]
-RULES = (*POLICIES, *BANDS)
+
+
 AcceptanceSheet = tuple[dict[str, Any], str, str]
+
+
+def read_rule(rule: Rule) -> Policy | Band:
+    """Return the object for a rule of a threshold, or of a review band."""
+    return Band.from_rule(rule) if rule.name.startswith("review") else Policy.from_rule(rule)
 
 
 @pytest.fixture
@@ -81,7 +86,7 @@ def test_operating_point_is_told_in_parts(model: Path, data: Path, write_sheet: 
 )
 def test_promise_is_held_against_other_images(rule: Rule, confusion: Confusion, rate: float, answer: str) -> None:
     """A requested rate is kept, missed or broken, by the 95% interval of the rate of these images."""
-    promise = read_rule(RULES, rule).target(confusion, banded=confusion.review_good > 0)
+    promise = read_rule(rule).target(confusion, banded=confusion.review_good > 0)
     assert promise is not None
     assert promise.rate == pytest.approx(rate)
     assert promise.answer.startswith(answer)
@@ -92,7 +97,7 @@ def test_promise_is_held_against_other_images(rule: Rule, confusion: Confusion, 
 def test_what_promises_no_rate_is_not_held(rule: Rule) -> None:
     """Policies without a rate, and a band that is not there, promise nothing."""
     confusion = Confusion(1, 1, 1, 1)
-    assert read_rule(RULES, rule).target(confusion, banded=False) is None
+    assert read_rule(rule).target(confusion, banded=False) is None
 
 
 @pytest.mark.slow

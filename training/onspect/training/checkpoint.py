@@ -26,14 +26,12 @@ from onspect.training.autoencoder.networks import Critic, Decoder, Encoder
 from onspect.training.config import TrainConfig
 from onspect.training.presets import PRESETS
 
-CONFIG, WEIGHTS, CHECKPOINT, SAMPLES, LOG, EXTRACTOR = (
-    "config.json",
-    "weights.safetensors",
-    "checkpoint.safetensors",
-    "samples.safetensors",
-    "log.jsonl",
-    "features.onnx",
-)
+CONFIG = "config.json"
+WEIGHTS = "weights.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+SAMPLES = "samples.safetensors"
+LOG = "log.jsonl"
+EXTRACTOR = "features.onnx"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The training part's command: train."""
+"""The training part's commands: train and backbone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onspect.runtime.atomic import write_together
 from onspect.runtime.cli.base import Command, ProgressLines, progress, say, shows_progress, usage_errors
 from onspect.runtime.cli.region_options import read_region_options, region_options
-from onspect.runtime.errors import ChoiceError, TrainingError
+from onspect.runtime.errors import ChoiceError, OutputError, TrainingError
 from onspect.runtime.text import count_of
 from onspect.training.config import AUGMENTATIONS, OPTIMIZERS, SCHEDULES, VARIANTS
 from onspect.training.presets import DEFAULT, FEATURES, NAMES, PIXELS, PRESETS, SUBJECTS, describe_defaults
@@ -309,3 +310,34 @@ def _report(outcome: Outcome, run: Path) -> None:
         f"{outcome.best_loss:.6f} in epoch {outcome.best_epoch}; see {run / 'preview.png'}\n"
         f"next: {shlex.join(['onspect', 'export', str(run), '-o', model])}"
     )
+
+
+@click.command(cls=Command)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The base file, ending in .onnx.")
+@click.option(
+    "--backbone",
+    metavar="NAME",
+    default="efficientnet-lite0",
+    show_default=True,
+    help="The pretrained network: efficientnet-lite0, an ONNX file with the outputs stride8, stride16 and stride32, or "
+    "timm:MODEL where timm is installed.",
+)
+def backbone(output: Path, backbone: str) -> None:
+    """Make the base file that lets a device without PyTorch teach: a pretrained network with an empty memory.
+
+    The weights come from an installed package; nothing is downloaded.
+
+    \b
+    Example:
+      onspect backbone -o base.onnx
+      onspect teach good/ --base base.onnx -o part.onnx
+    """
+    if output.suffix.lower() != ".onnx":
+        raise OutputError(f"the base file {str(output)!r} must end in .onnx")
+    from onspect.training.features import make_base
+
+    with usage_errors():
+        content = make_base(backbone)
+    write_together({output: content})
+    say(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
+    say(f"next: onspect teach GOOD --base {output} -o part.onnx")

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from onspect.runtime.dataset.crop import Crop, fit_crop
 from onspect.runtime.dataset.folder import training_images
-from onspect.runtime.dataset.good_images import load_good_images
-from onspect.runtime.dataset.good_pictures import warn_of_few
+from onspect.runtime.dataset.good_images import load_good_images, warn_of_few
 from onspect.runtime.images.region import RegionFile
 from onspect.runtime.images.working_size import median_size, working_size
 from onspect.runtime.model.schema import Preprocess

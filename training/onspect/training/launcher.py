@@ -20,13 +20,12 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from onspect.runtime.errors import ChoiceError, OnspectError, TrainingError
-from onspect.runtime.records import parse_dataclass
 from onspect.training.interruption import stop_signals
 
 _FOLDER = "ONSPECT_TRAIN_FOLDER"  # folder for the reason of a failure; set for the processes that are started here
@@ -36,16 +35,6 @@ _GRACE_S = 2.0
 """Seconds that the other processes have to end by themselves after the first failure."""
 
 _POLL_S = 0.05
-
-
-@dataclass(frozen=True)
-class _Note:
-    """Reason of a failure. kind: ``usage`` and ``error`` (ours), ``stop`` (by the user), ``surprise`` (the rest)."""
-
-    kind: str
-    message: str
-    time: float
-    traceback: str
 
 
 @dataclass
@@ -62,11 +51,12 @@ class _Member:
         return bool(self.process.poll())
 
     @property
-    def note(self) -> _Note | None:
+    def note(self) -> dict[str, Any] | None:
         try:
-            return parse_dataclass(_Note, json.loads((self.folder / f"{self.rank}.json").read_bytes()))
-        except (OSError, ValueError, TypeError):
+            note: dict[str, Any] = json.loads((self.folder / f"{self.rank}.json").read_bytes())
+        except (OSError, ValueError):
             return None
+        return note
 
 
 class _Trace(Exception):  # noqa: N818 - the cause of an error, for --debug
@@ -151,9 +141,10 @@ def membership() -> Iterator[None]:
 def _leave(error: BaseException) -> NoReturn:
     """Write the reason of the failure, and end this process."""
     kind, message = _describe(error)
-    note = _Note(kind, message, time.time(), "".join(traceback.format_exception(error)))
+    trace = "".join(traceback.format_exception(error))
+    note = {"kind": kind, "message": message, "time": time.time(), "traceback": trace}
     with suppress(OSError):
-        Path(os.environ[_FOLDER], f"{os.environ[_RANK]}.json").write_text(json.dumps(asdict(note)), encoding="utf-8")
+        Path(os.environ[_FOLDER], f"{os.environ[_RANK]}.json").write_text(json.dumps(note), encoding="utf-8")
     sys.stderr.flush()
     os._exit(1)  # at once: cleaning up would wait for the others, which wait for this one
 
@@ -196,8 +187,7 @@ def _start(command: list[str], rank: int, devices: int, port: int, folder: Path)
 
 
 def _find_port() -> int:
-    with closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
 
@@ -242,18 +232,18 @@ def _raise_cause(members: Sequence[_Member], run: Path, *, stopped: bool) -> NoR
     failed = [member for member in members if member.has_failed and not member.ended_here]
     notes = {member.rank: note for member in failed if (note := member.note) is not None}
     silent = sorted((one for one in failed if one.rank not in notes), key=lambda one: one.process.returncode)
-    if stopped and all(note.kind in ("stop", "surprise") for note in notes.values()):
+    if stopped and all(note["kind"] in ("stop", "surprise") for note in notes.values()):
         raise TrainingError(f"stopped before there was anything new to save. {_describe_rest(run)}")
     if silent:
         raise TrainingError(f"{_describe_end(silent[0], len(members))}; the others were ended. {_describe_rest(run)}")
-    rank, note = min(notes.items(), key=lambda one: (one[1].kind == "surprise", one[1].time))
-    cause = _Trace(note.traceback)
-    if note.kind == "usage":
-        raise ChoiceError(note.message) from cause
-    if note.kind == "error":
-        raise TrainingError(note.message) from cause
+    rank, note = min(notes.items(), key=lambda one: (one[1]["kind"] == "surprise", one[1]["time"]))
+    cause = _Trace(note["traceback"])
+    if note["kind"] == "usage":
+        raise ChoiceError(note["message"]) from cause
+    if note["kind"] == "error":
+        raise TrainingError(note["message"]) from cause
     raise TrainingError(
-        f"process {rank + 1} of {len(members)} failed: {note.message}; the others were ended. {_describe_rest(run)}"
+        f"process {rank + 1} of {len(members)} failed: {note['message']}; the others were ended. {_describe_rest(run)}"
     ) from cause
 
 

@@ -27,7 +27,6 @@ from onspect.runtime.images.region import RegionFile
 from onspect.runtime.images.working_size import MULTIPLE
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.inspection.visualization import write_png
-from onspect.runtime.model.schema import Tiling
 from onspect.runtime.progress import Progress, no_progress
 from onspect.training.autoencoder.loop import Outcome, TrainingProgress, fit
 from onspect.training.autoencoder.networks import Decoder, Encoder
@@ -49,7 +48,6 @@ from onspect.training.config import (
     OPTIMIZERS,
     SCHEDULES,
     VARIANTS,
-    NetworkConfig,
     TrainConfig,
     design_feature_network,
     design_network,
@@ -59,7 +57,7 @@ from onspect.training.datasets import TrainingSet, load_training_set
 from onspect.training.features import DEFAULT_BACKBONE, make_base
 from onspect.training.features.places import PlaceExtractor, flatten_places, make_extractor
 from onspect.training.launcher import is_member
-from onspect.training.presets import FEATURES, PRESETS, SUBJECTS, Preset, check_preset
+from onspect.training.presets import FEATURES, PRESETS, SUBJECTS, check_preset
 from onspect.training.previews import draw_feature_preview, draw_preview
 from onspect.training.tiles import Images, Tiles
 
@@ -144,7 +142,7 @@ class Callbacks:
 
 
 def train(
-    folder: str | Path,
+    folder: str | Path | TrainingSet,
     run: str | Path,
     options: TrainOptions | None = None,
     *,
@@ -159,7 +157,8 @@ def train(
     Parameters
     ----------
     folder
-        The dataset folder; its ``train/good`` has the images.
+        The dataset folder; its ``train/good`` has the images. Or images that were read already; the options for
+        reading then have no effect.
     run
         Folder to write; it may not contain a run.
     options
@@ -185,68 +184,40 @@ def train(
     OutputError
         If the run cannot be written.
     """
-    folder, run = Path(folder), Path(run)
+    run = Path(run)
     options, callbacks = options or TrainOptions(), callbacks or Callbacks()
-    _check_new(run, options)
-    if options.tile is not None and options.size is not None:  # checked before minutes of reading images
-        design_tiling(options.preset, options.size[1], options.size[0], options.tile)
-    fabric = _start_fabric(devices or Devices())
-    data = _load(folder, options, callbacks if fabric.is_global_zero else Callbacks())
-    return _begin(data, run, options, fabric, callbacks)
-
-
-def train_on(
-    data: TrainingSet,
-    run: Path,
-    options: TrainOptions | None = None,
-    *,
-    devices: Devices | None = None,
-    callbacks: Callbacks | None = None,
-) -> Outcome:
-    """Train on images in memory, and write a run as `train` does.
-
-    Parameters
-    ----------
-    data
-        The images. Their size and preset take precedence over the options.
-    run
-        Folder to write; it may not contain a run.
-    options, devices, callbacks
-        As in `train`.
-
-    Returns
-    -------
-    Outcome
-        Why training ended, and the best epoch.
-
-    Raises
-    ------
-    ChoiceError
-        If an option is not valid.
-    TrainingError
-        If the run exists already, the devices are not available, or the loss is not finite.
-    OutputError
-        If the run cannot be written.
-    """
-    options = options or TrainOptions()
-    _check_new(run, options)
-    return _begin(data, run, options, _start_fabric(devices or Devices()), callbacks or Callbacks())
-
-
-def _check_new(run: Path, options: TrainOptions) -> None:
     if (run / CHECKPOINT).exists() or (run / WEIGHTS).exists():
         raise TrainingError(
             f"{str(run)!r} already contains a training run: continue it with 'onspect train --resume -o {run}', or "
             "give another folder"
         )
     _check_options(options)
+    if options.tile is not None and options.size is not None:  # checked before minutes of reading images
+        design_tiling(options.preset, options.size[1], options.size[0], options.tile)
+    fabric = _start_fabric(devices or Devices())
+    if isinstance(folder, TrainingSet):
+        return _begin(folder, run, options, fabric, callbacks)
+    data = load_training_set(
+        Path(folder),
+        preset=FEATURES if options.on == FEATURES else options.preset,
+        size=options.size,
+        channels=options.channels,
+        white_level=options.white_level,
+        any_size=options.any_size,
+        region=options.region,
+        progress=callbacks.reading if fabric.is_global_zero else None,
+    )
+    return _begin(data, run, options, fabric, callbacks)
 
 
 def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, callbacks: Callbacks) -> Outcome:
     kept, held_out = _split(data, options)
     images = data.images[kept]
-    extractor = _make_extractor(images, options) if options.on == FEATURES else None
-    config = _decide(data, options, len(kept)) if extractor is None else _decide_on_features(images, options, extractor)
+    extractor = None
+    if options.on == FEATURES:
+        _check_feature_size(images.shape[2], images.shape[1])
+        extractor = make_extractor(make_base(), images, seed=options.seed)
+    config = _decide(data, images, options, extractor)
     record = RunRecord(
         config=config,
         data=DataRecord(
@@ -258,7 +229,7 @@ def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, 
             appearance=span(data.images),
             looks=learn_near_duplicates(images, [data.fingerprints[index] for index in kept]),
         ),
-        versions=_versions(),
+        versions={name: importlib.metadata.version(name) for name in ("onspect", "torch")},
         started=now(),
     )
     _check_shares(record, fabric)
@@ -274,7 +245,13 @@ def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, 
         return _fit(record, images, data.images[held_out], run, fabric, callbacks, resume=False)
 
 
-def resume(run: str | Path, *, devices: Devices | None = None, callbacks: Callbacks | None = None) -> Outcome:
+def resume(
+    run: str | Path,
+    data: TrainingSet | None = None,
+    *,
+    devices: Devices | None = None,
+    callbacks: Callbacks | None = None,
+) -> Outcome:
     """Continue an interrupted run.
 
     On the same machine, the weights equal those of an uninterrupted run.
@@ -282,7 +259,9 @@ def resume(run: str | Path, *, devices: Devices | None = None, callbacks: Callba
     Parameters
     ----------
     run
-        Folder of the run. Its images are read again from where they were.
+        Folder of the run.
+    data
+        The images that the run began with; None to read them again from where they were.
     devices
         Devices and precision; None for one device, chosen automatically.
     callbacks
@@ -306,38 +285,10 @@ def resume(run: str | Path, *, devices: Devices | None = None, callbacks: Callba
     record = read_record(run)
     callbacks = callbacks or Callbacks()
     fabric = _start_fabric(devices or Devices())
-    data = read_training_set(run, record, callbacks.reading if fabric.is_global_zero else None)
-    return _go_on(data, run, record, fabric, callbacks)
-
-
-def resume_on(
-    data: TrainingSet, run: Path, *, devices: Devices | None = None, callbacks: Callbacks | None = None
-) -> Outcome:
-    """Continue a run of `train_on`, with the same images.
-
-    Parameters
-    ----------
-    data
-        The images that the run began with.
-    run
-        Folder of the run.
-    devices, callbacks
-        As in `resume`.
-
-    Returns
-    -------
-    Outcome
-        Why training ended, and the best epoch.
-
-    Raises
-    ------
-    TrainingError
-        If the folder has no checkpoint, or images are missing.
-    OutputError
-        If the run cannot be written.
-    """
-    record = read_record(run)
-    return _go_on(data, run, record, _start_fabric(devices or Devices()), callbacks or Callbacks())
+    data = data or read_training_set(run, record, callbacks.reading if fabric.is_global_zero else None)
+    images, held_out = split_as_recorded(data, run, record)
+    _check_shares(record, fabric)
+    return _fit(record, images, held_out, run, fabric, callbacks, resume=True)
 
 
 def read_training_set(run: Path, record: RunRecord, progress: Progress | None = None) -> TrainingSet:
@@ -413,12 +364,6 @@ def split_as_recorded(data: TrainingSet, run: Path, record: RunRecord) -> tuple[
         )
     images = data.images[[where[name] for name in record.data.images]]
     return images, data.images[[where[name] for name in record.data.held_out]]
-
-
-def _go_on(data: TrainingSet, run: Path, record: RunRecord, fabric: Fabric, callbacks: Callbacks) -> Outcome:
-    images, held_out = split_as_recorded(data, run, record)
-    _check_shares(record, fabric)
-    return _fit(record, images, held_out, run, fabric, callbacks, resume=True)
 
 
 def _fit(
@@ -510,19 +455,6 @@ def _check_feature_size(width: int, height: int) -> None:
         )
 
 
-def _load(folder: Path, options: TrainOptions, callbacks: Callbacks) -> TrainingSet:
-    return load_training_set(
-        folder,
-        preset=FEATURES if options.on == FEATURES else options.preset,
-        size=options.size,
-        channels=options.channels,
-        white_level=options.white_level,
-        any_size=options.any_size,
-        region=options.region,
-        progress=callbacks.reading,
-    )
-
-
 def _split(data: TrainingSet, options: TrainOptions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the indices of training and held-out images; copies of one image are on the same side."""
     unique = sorted(set(data.fingerprints))
@@ -533,33 +465,23 @@ def _split(data: TrainingSet, options: TrainOptions) -> tuple[NDArray[np.int64],
     return np.flatnonzero(~mask), np.flatnonzero(mask)
 
 
-def _decide(data: TrainingSet, options: TrainOptions, images: int) -> TrainConfig:
-    preprocess = data.preprocess
-    tiling, width, height = None, preprocess.width, preprocess.height
-    if options.tile is not None:
-        tiling = design_tiling(data.preset, height, width, options.tile)
-        images, width, height = images * tiling.count, tiling.width, tiling.height
-    network = design_network(
-        options.variant,
-        data.preset,
-        height=height,
-        width=width,
-        channels=preprocess.channels,
-        latent=options.latent,
-    )
-    return _configure(PRESETS[data.preset], options, network, images, tiling=tiling)
-
-
-def _configure(
-    row: Preset,
-    options: TrainOptions,
-    network: NetworkConfig,
-    examples: int,
-    *,
-    tiling: Tiling | None = None,
-    backbone: str = "",
+def _decide(
+    data: TrainingSet, images: NDArray[np.uint8], options: TrainOptions, extractor: bytes | None
 ) -> TrainConfig:
-    """Return the configuration of a run: the user's options, otherwise the preset's values."""
+    """Return the run's configuration; the number of its images decides the number of epochs and the batch size."""
+    row, tiling, backbone = PRESETS[data.preset], None, ""
+    examples, height, width, depth = images.shape
+    if extractor is not None:
+        row, backbone = PRESETS[FEATURES], DEFAULT_BACKBONE
+        _, depth, rows, columns = PlaceExtractor.open(extractor).extract(images[:1]).shape
+        examples *= rows * columns
+        network = design_feature_network(options.variant, depth, options.latent)
+    else:
+        if options.tile is not None:
+            tiling = design_tiling(row.name, height, width, options.tile)
+            examples, height, width = examples * tiling.count, tiling.height, tiling.width
+        size = {"height": height, "width": width, "channels": depth}
+        network = design_network(options.variant, row.name, **size, latent=options.latent)
     batch = min(examples, options.batch_size or row.batch_size)
     epochs = row.epochs or max(1, round(row.steps / math.ceil(examples / batch)))
     if tiling is not None:  # an epoch has all tiles: fewer epochs give as many steps as without tiles
@@ -579,18 +501,6 @@ def _configure(
         tiling=tiling,
         backbone=backbone,
     )
-
-
-def _make_extractor(images: NDArray[np.uint8], options: TrainOptions) -> bytes:
-    """Return the graph of the features; raise ChoiceError for an unsuitable size."""
-    _check_feature_size(images.shape[2], images.shape[1])
-    return make_extractor(make_base(), images, seed=options.seed)
-
-
-def _decide_on_features(images: NDArray[np.uint8], options: TrainOptions, extractor: bytes) -> TrainConfig:
-    _, channels, rows, columns = PlaceExtractor.open(extractor).extract(images[:1]).shape
-    network = design_feature_network(options.variant, channels, options.latent)
-    return _configure(PRESETS[FEATURES], options, network, len(images) * rows * columns, backbone=DEFAULT_BACKBONE)
 
 
 def _samples(images: NDArray[np.uint8], held_out: NDArray[np.uint8], config: TrainConfig) -> NDArray[np.uint8]:
@@ -635,7 +545,3 @@ def _check_shares(record: RunRecord, fabric: Fabric) -> None:
             f"--devices {fabric.world_size} is more than the {images} images of a batch; use fewer devices, or a "
             f"larger --batch-size"
         )
-
-
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("onspect", "torch")}

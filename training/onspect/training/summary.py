@@ -60,7 +60,8 @@ def describe(record: RunRecord) -> str:
         f"{tiles}"
         f"objective {_OBJECTIVES[network.variant]}{layers} r {network.hidden}, n_z {network.latent}, {parameters:,} "
         f"parameters; {count_of(config.epochs, 'epoch')} of batch {batch}, {config.optimizer} at "
-        f"{config.learning_rate:g} ({config.schedule}){augmentation}, seed {config.seed}\n{_tell_of_score(record)}"
+        f"{config.learning_rate:g} ({config.schedule}){augmentation}, seed {config.seed}\n"
+        f"score: the reconstruction error, {_SCORES[PRESETS[config.preset].score]}"
     )
 
 
@@ -83,11 +84,6 @@ def _tell_why_size(record: RunRecord) -> str:
     if budget is not None and size == working_size([own], budget):
         return f"{words}; preset {preset} takes at most {budget:,} pixels"
     return f"{words}; given by --size"
-
-
-def _tell_of_score(record: RunRecord) -> str:
-    """Describe how an image will be scored."""
-    return f"score: the reconstruction error, {_SCORES[PRESETS[record.config.preset].score]}"
 
 
 def _tell_of_tiles(record: RunRecord) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -22,7 +22,13 @@ OPSET = 18
 """ONNX operator set of the graph; every supported onnxruntime can read it."""
 
 
-def convert(module: nn.Module, example: NDArray[np.uint8] | Tensor, name: str, outputs: list[str]) -> bytes:
+def convert(
+    module: nn.Module,
+    example: NDArray[np.uint8] | Tensor,
+    name: str,
+    outputs: list[str],
+    sides: Mapping[int, Any] | None = None,
+) -> bytes:
     """Return a module with one input as a checked ONNX file. The first dimension of the input is dynamic.
 
     Parameters
@@ -35,6 +41,8 @@ def convert(module: nn.Module, example: NDArray[np.uint8] | Tensor, name: str, o
         Name of the input.
     outputs
         Names of the outputs.
+    sides
+        Further dynamic dimensions of the input, as `torch.export` takes them; None for none.
 
     Returns
     -------
@@ -50,13 +58,13 @@ def convert(module: nn.Module, example: NDArray[np.uint8] | Tensor, name: str, o
 
     inputs = torch.from_numpy(example) if isinstance(example, np.ndarray) else example
     try:
-        with quiet_exporter():
+        with _quiet_exporter():
             program = torch.onnx.export(
                 module,
                 (inputs,),
                 input_names=[name],
                 output_names=outputs,
-                dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
+                dynamic_shapes=({0: torch.export.Dim("N", min=1), **(sides or {})},),
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,
@@ -70,8 +78,35 @@ def convert(module: nn.Module, example: NDArray[np.uint8] | Tensor, name: str, o
     return bytes(proto.SerializeToString())
 
 
+def serialize(model: onnx.ModelProto, fault: str) -> bytes:
+    """Return the bytes of an ONNX file after a check.
+
+    Parameters
+    ----------
+    model
+        The model.
+    fault
+        What is wrong if the check fails, for the message.
+
+    Returns
+    -------
+    bytes
+        The ONNX file.
+
+    Raises
+    ------
+    ExportError
+        If the model is not valid ONNX.
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise ExportError(f"{fault}: {error}") from error
+    return bytes(model.SerializeToString())
+
+
 @contextmanager
-def quiet_exporter() -> Iterator[None]:
+def _quiet_exporter() -> Iterator[None]:
     """Suppress warnings of torch's exporter about its own internals and about packages that are not needed."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.onnx._internal.exporter._registration")]
     levels = [logger.level for logger in loggers]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,6 +129,11 @@ class Confusion:
     """Defective ones that were sent to a person."""
     noun: Noun = field(default="image", compare=False)
     """Unit of the counts, for sentences."""
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """The numbers of parts by name."""
+        return {name: count for name, count in vars(self).items() if name != "noun"}
 
     @property
     def good(self) -> int:

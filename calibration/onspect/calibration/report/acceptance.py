@@ -258,9 +258,6 @@ def describe_counts(counts: dict[str, int]) -> str:
     defects = {kind: count for kind, count in counts.items() if kind != GOOD}
     words = f"{counts.get(GOOD, 0)} good"
     if defects:
-        words += f", {sum(defects.values())} defective ({_join(defects)})"
+        kinds = ", ".join(f"{count} {kind}" for kind, count in defects.items())
+        words += f", {sum(defects.values())} defective ({kinds})"
     return words
-
-
-def _join(defects: dict[str, int]) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in defects.items())

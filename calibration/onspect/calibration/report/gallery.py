@@ -79,15 +79,10 @@ def draw_gallery(evaluation: Evaluation, inspector: Inspector) -> Gallery:
     DatasetError
         If an image can no longer be read.
     """
-    hits, misses, false_alarms = choose_examples(evaluation.results, evaluation.threshold)
-    return Gallery(
-        hits=tuple(_draw(result, inspector) for result in hits),
-        misses=tuple(_draw(result, inspector) for result in misses),
-        false_alarms=tuple(_draw(result, inspector) for result in false_alarms),
-        columns=("image", "reconstruction", "marks", "error")
-        if inspector.reconstructs
-        else ("image", "marks", "error"),
-    )
+    chosen = choose_examples(evaluation.results, evaluation.threshold)
+    hits, misses, false_alarms = (tuple(_draw(result, inspector) for result in results) for results in chosen)
+    columns = ("image", *(["reconstruction"] if inspector.reconstructs else []), "marks", "error")
+    return Gallery(hits, misses, false_alarms, columns)
 
 
 def choose_examples(
@@ -110,13 +105,9 @@ def choose_examples(
     tuple[list[ScoredImage], list[ScoredImage], list[ScoredImage]]
         Hits, misses and false alarms, at most `MOST` of each.
     """
-    if threshold is None:
-        ordered = sorted(results, key=lambda result: result.score)
-        defective = [result for result in ordered if result.image.defective]
-        good = [result for result in ordered if not result.image.defective]
-        return defective[::-1][:MOST], defective[:MOST], good[::-1][:MOST]
-    rejected = [result for result in results if decide(result.score, threshold) == "ng"]
-    passed = [result for result in results if decide(result.score, threshold) == "ok"]
+    verdicts = {id(result): None if threshold is None else decide(result.score, threshold) for result in results}
+    rejected = [result for result in results if verdicts[id(result)] in ("ng", None)]
+    passed = [result for result in results if verdicts[id(result)] in ("ok", None)]
     rejected.sort(key=lambda result: -result.score)
     passed.sort(key=lambda result: result.score)
     hits = [result for result in rejected if result.image.defective]

@@ -14,17 +14,12 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from onspect.calibration.blindness import NOT_SHOWN
 from onspect.calibration.comparison import Comparison
 from onspect.calibration.figures import Evaluation
-from onspect.calibration.fitness import MISTAKES
+from onspect.calibration.fitness import MISTAKES, NOT_SHOWN
 from onspect.calibration.metrics.image import IMAGE_METRICS, CostCurve, Curves, trace_cost, trace_curves
 from onspect.calibration.metrics.pixel import PIXEL_METRICS
-from onspect.calibration.report.acceptance import (
-    describe_operating_point,
-    list_fingerprints,
-    list_threshold_records,
-)
+from onspect.calibration.report.acceptance import describe_operating_point, list_fingerprints, list_threshold_records
 from onspect.calibration.report.gallery import draw_gallery
 from onspect.calibration.report.plots import plot_cost, plot_precision_recall, plot_review, plot_roc, plot_scores
 from onspect.calibration.review import ReviewCurve, tabulate_review, trace_review
@@ -119,19 +114,9 @@ def render_page(
     str
         The page.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("onspect.calibration.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = format_figure
-    environment.filters["percent"] = format_percent
-    environment.filters["span"] = format_span
-    environment.filters["css"] = format_css
-    template = environment.get_template("report.html.j2")
-    return template.render(
+    environment = open_templates("onspect.calibration.report")
+    environment.filters |= {"figure": format_figure, "percent": format_percent, "span": format_span, "css": format_css}
+    return environment.get_template("report.html.j2").render(
         title=title,
         evaluation=evaluation,
         counts=count_kinds([result.image for result in evaluation.results]),
@@ -151,6 +136,28 @@ def render_page(
         gallery=draw_gallery(evaluation, inspector),
         facts=list_facts(dataclasses.replace(evaluation.model, path=Path(evaluation.model.path.name))),
         faults=evaluation.faults[:_MOST_FAULTS],
+    )
+
+
+def open_templates(package: str) -> jinja2.Environment:
+    """Return the page templates of a package, which escape what they show and refuse unknown names.
+
+    Parameters
+    ----------
+    package
+        Full name of the package.
+
+    Returns
+    -------
+    jinja2.Environment
+        The templates in its folder.
+    """
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader(package, "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 

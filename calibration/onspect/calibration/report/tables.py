@@ -175,7 +175,7 @@ def _describe_kinds(evaluation: Evaluation) -> list[str]:
     rows = [("kind", f"caught of {noun}" if judged else noun, *(metric.title for metric in IMAGE_METRICS))]
     for kind, found in evaluation.kinds.items():
         values = (metric.show(found.areas.values[metric.name]) for metric in IMAGE_METRICS)
-        rows.append((kind, f"{found.caught} of {found.images}" if judged else str(found.images), *values))
+        rows.append((kind, f"{found.confusion.true_ng} of {found.images}" if judged else str(found.images), *values))
     return format_table(rows, "<>" + ">" * len(IMAGE_METRICS))
 
 

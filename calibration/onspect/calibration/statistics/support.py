@@ -77,10 +77,10 @@ class Target:
         Target
             The comparison.
         """
-        return cls._compare(asked, limit, count, total, side, count / total, rate_interval(count, total))
+        return cls._compare(asked, limit, count, count, total, side)
 
     @classmethod
-    def at_least(cls, asked: str, demand: float, count: int, total: int, side: Side = "escapes") -> Target:
+    def at_least(cls, asked: str, demand: float, count: int, total: int) -> Target:
         """Compare a rate with a limit that it must reach.
 
         Parameters
@@ -93,28 +93,16 @@ class Target:
             Number of images that the rate counts, 0 to total.
         total
             Number of images, 1 or more.
-        side
-            Kind of mistake: the images that are not counted.
 
         Returns
         -------
         Target
             The comparison.
         """
-        wrong, limit = total - count, round(1.0 - demand, 12)
-        return cls._compare(asked, limit, wrong, total, side, count / total, rate_interval(count, total))
+        return cls._compare(asked, round(1.0 - demand, 12), total - count, count, total, "escapes")
 
     @classmethod
-    def _compare(
-        cls,
-        asked: str,
-        limit: float,
-        wrong: int,
-        total: int,
-        side: Side,
-        rate: float,
-        interval: Interval,
-    ) -> Target:
+    def _compare(cls, asked: str, limit: float, wrong: int, count: int, total: int, side: Side) -> Target:
         """Compare the number of mistakes with its limit."""
         outcome: Outcome = "NOT PROVEN"
         if lower_bound(wrong, total) > limit:
@@ -126,6 +114,7 @@ class Target:
         else:
             answer = "missed here, but chance can explain it"
         more = None if outcome == "FAIL" else count_missing(limit, wrong, total)
+        rate, interval = count / total, rate_interval(count, total)
         return cls(asked, rate, interval, answer, outcome == "FAIL", outcome, more, side, wrong, total)
 
 

@@ -20,18 +20,18 @@ from onspect.export.precision.int8 import Quantizer
 from onspect.export.precision.weighted_layers import Layer
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.dataset.folder import training_images
+from onspect.runtime.dataset.good_images import stack_images
 from onspect.runtime.errors import DatasetError, ImageError
-from onspect.runtime.fingerprints import fingerprint_bytes, pack_fingerprints, unpack_fingerprints
+from onspect.runtime.fingerprints import fingerprint_bytes, unpack_fingerprints
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.images.preprocess import prepare
-from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import ModelFile
-from onspect.runtime.model.schema import Lesson, ModelInfo
+from onspect.runtime.model.schema import ModelInfo
 from onspect.runtime.teaching.base_file import edit_graph, read_initializers
-from onspect.runtime.teaching.extract import COPIES, Extractor, change_images
-from onspect.runtime.teaching.fit import FittedMemory, fit_memory
-from onspect.runtime.teaching.graph_values import fill, inspected_places
-from onspect.runtime.teaching.memory import Features
+from onspect.runtime.teaching.extract import Extractor
+from onspect.runtime.teaching.fill import fit_images
+from onspect.runtime.teaching.fit import FittedMemory
+from onspect.runtime.teaching.graph_values import describe_lesson, fill
 from onspect.runtime.teaching.threshold import counts_parts, fit_threshold
 
 STAGES = ("stride8", "stride16", "stride32")
@@ -45,7 +45,7 @@ class Pictures:
     """The good pictures that a file was taught, as its graph takes them."""
 
     images: NDArray[np.uint8] = dataclasses.field(repr=False)
-    """uint8 [n, height, width, channels]."""
+    """Model inputs, as `stack_images` returns them."""
     fingerprints: tuple[str, ...] = dataclasses.field(repr=False)
     """Fingerprint of each picture's file."""
 
@@ -209,7 +209,7 @@ def read_pictures(file: ModelFile, data: Path) -> Pictures:
             f"{str(data)!r} has {len(images)} of the {len(wanted)} good pictures that {str(file.path)!r} was taught, "
             "and int8 teaches them again; give the dataset with all of them in its train/good"
         )
-    return Pictures(np.stack(list(images.values())), tuple(images))
+    return Pictures(stack_images(list(images.values())), tuple(images))
 
 
 def fit_again(file: ModelFile, graph: bytes, pictures: Pictures) -> tuple[bytes, FittedMemory]:
@@ -231,19 +231,14 @@ def fit_again(file: ModelFile, graph: bytes, pictures: Pictures) -> tuple[bytes,
     """
     memory = file.info.memory
     assert memory is not None
-    extractor = Extractor.open(graph)
-    features = extractor.extract(pictures.images)
-    changes = COPIES[memory.copies]
-    if changes:
-        features = Features.join([features, extractor.extract(change_images(pictures.images, changes))])
-    owners = np.tile(np.arange(len(pictures.images)), 1 + len(changes))
     shown = read_initializers(graph, ["map.inspected"])["map.inspected"]
     mask = None if shown.size == 1 else shown[0] > 0
-    fitted = fit_memory(
-        features,
-        owners,
+    _, fitted = fit_images(
+        Extractor.open(graph),
+        pictures.images,
+        copies=memory.copies,
         by_whole=memory.by_whole,
-        inspected=inspected_places(mask, features.middle.shape[2:]),
+        mask=mask,
         seed=file.info.provenance.seed,
     )
     return edit_graph(graph, fill(fitted, mask)), fitted
@@ -270,16 +265,7 @@ def describe_again(info: ModelInfo, pictures: Pictures, fitted: FittedMemory) ->
     """
     memory, old = info.memory, info.calibration
     assert memory is not None
-    lesson = Lesson(
-        time=now(),
-        data=memory.lessons[0].data,
-        pictures=len(pictures.images),
-        fingerprints=pack_fingerprints(pictures.fingerprints),
-        vectors=len(fitted.vectors),
-        map_vectors=len(fitted.map_vectors),
-        whole_vectors=len(fitted.whole),
-        stamps=0,
-    )
+    lesson = describe_lesson(fitted, pictures.fingerprints, memory.lessons[0].data)
     memory = dataclasses.replace(memory, dimensions=fitted.vectors.shape[1], lessons=(lesson,))
     rate = None if old is None or old.rule is None else old.rule.rate
     least = 1.0 / (len(pictures.images) + 1)

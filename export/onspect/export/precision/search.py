@@ -1,4 +1,4 @@
-"""A model file in a lower precision, kept only if its decisions agree; the Python interface of ``export --int8``."""
+"""Write a model file in a lower precision if its verdicts agree: the interface of ``export --int8`` and ``--fp16``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from onspect.calibration.calibration import calibrate
 from onspect.calibration.regions import RegionDemand
+from onspect.calibration.scores import fingerprint_or_none
 from onspect.calibration.thresholds import default_policy
 from onspect.export.agreement import (
     Reference,
@@ -29,31 +30,24 @@ from onspect.export.agreement import (
     find_reference,
     score_like,
 )
+from onspect.export.precision import memory
 from onspect.export.precision.float16 import convert_to_float16
 from onspect.export.precision.int8 import Quantizer
-from onspect.export.precision.memory import (
-    choices,
-    describe_again,
-    find_backbone,
-    fit_again,
-    quantize_backbone,
-    read_pictures,
-    store_float16,
-)
 from onspect.export.precision.weighted_layers import Layer, find_layers
 from onspect.export.scores import SCORES
 from onspect.runtime.atomic import write_together
 from onspect.runtime.conformal import CROSS_CONFORMAL
 from onspect.runtime.dataset.folder import labelled_images, training_images
+from onspect.runtime.dataset.good_images import stack_images
 from onspect.runtime.errors import ChoiceError, DatasetError, ExportError, OutputError
-from onspect.runtime.fingerprints import fingerprint_bytes
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.images.preprocess import prepare
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.verdict import now
-from onspect.runtime.model.file import ModelFile, read_model_file, stamp
+from onspect.runtime.model.file import ModelFile, check_name, read_model_file, stamp
 from onspect.runtime.model.schema import Agreement, ModelInfo
 from onspect.runtime.progress import Progress, no_progress
+from onspect.training.to_onnx import serialize
 
 T = TypeVar("T")
 
@@ -174,16 +168,16 @@ def _try_backbones(
     model: onnx.ModelProto, file: ModelFile, precision: str, data: Path, progress: Progress
 ) -> Generator[Smaller]:
     """Yield the float16 graph, or int8 graphs with fewer and fewer layers, each with a memory of its own features."""
-    layers = find_backbone(model.graph)
+    layers = memory.find_backbone(model.graph)
     if precision == "fp16":
-        yield _serialize(store_float16(model)), _list_choices(layers, layers), file.info
+        yield _serialize(memory.store_float16(model)), _list_choices(layers, layers), file.info
         return
-    pictures = read_pictures(file, data)
+    pictures = memory.read_pictures(file, data)
     quantizer = Quantizer(model, pictures.images[:: -(-len(pictures.images) // _SAMPLES)], layers, outputs=False)
-    sets = list(choices(layers))
+    sets = list(memory.choices(layers))
     for reduced in progress(sets, len(sets), "quantising and teaching again"):
-        graph, fitted = fit_again(file, quantize_backbone(quantizer, reduced), pictures)
-        yield graph, _list_choices(layers, reduced), describe_again(file.info, pictures, fitted)
+        graph, fitted = memory.fit_again(file, memory.quantize_backbone(quantizer, reduced), pictures)
+        yield graph, _list_choices(layers, reduced), memory.describe_again(file.info, pictures, fitted)
 
 
 def _list_choices(layers: Sequence[Layer], reduced: Sequence[Layer]) -> tuple[LayerChoice, ...]:
@@ -236,14 +230,8 @@ def _reference_of_taught(file: ModelFile, data: Path) -> Reference:
     assert file.info.threshold is not None
     images = labelled_images(data, "val")
     label = f"{file.info.name}@{file.sha256[:12]}"
-    empty = Reference(
-        label,
-        tuple(images),
-        np.zeros(0),
-        default_policy(sum(image.defective for image in images)),
-        None,
-        file.info.threshold,
-    )
+    policy = default_policy(sum(image.defective for image in images))
+    empty = Reference(label, tuple(images), np.zeros(0), policy, None, file.info.threshold)
     scores = score_like(empty, file, file.data)
     if not np.isfinite(scores).all():
         path = images[int(np.argmin(np.isfinite(scores)))].path
@@ -264,21 +252,21 @@ def read_samples(file: ModelFile, data: Path) -> NDArray[np.uint8]:
     Returns
     -------
     NDArray[np.uint8]
-        Images [n, height, width, channels].
+        The images, as `stack_images` returns them.
 
     Raises
     ------
     DatasetError
         If the folder has no training image of the file.
     """
-    known = [path for path in training_images(data) if _fingerprint(path) in file.training_images]
+    known = [path for path in training_images(data) if fingerprint_or_none(path) in file.training_images]
     if not known:
         raise DatasetError(
             f"{str(data)!r} contains no training image of {str(file.path)!r}, and int8 measures the range of each "
             f"layer on those; give the dataset that it was trained on, with its train/good"
         )
     chosen = known[:: -(-len(known) // _SAMPLES)]
-    return np.stack([prepare(read_image(path), file.info.preprocess) for path in chosen])
+    return stack_images([prepare(read_image(path), file.info.preprocess) for path in chosen])
 
 
 def quantize_model(
@@ -346,8 +334,7 @@ def _check(file: ModelFile, output: Path, precision: str) -> None:
             f"{str(file.path)!r} has the score {file.info.score.name!r}, whose layers this release does not convert; "
             "convert it with the release that made it, or train again"
         )
-    if output.suffix.lower() != ".onnx":
-        raise OutputError(f"the model file {str(output)!r} must end in .onnx")
+    check_name(output)
     if output.exists() and file.path.exists() and output.samefile(file.path):
         raise OutputError(f"{str(output)!r} is the file to be converted; give another name with -o")
 
@@ -393,11 +380,7 @@ def _measure_harms(
 
 def _serialize(model: onnx.ModelProto) -> bytes:
     model.producer_name, model.producer_version = "onspect", ""
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except onnx.checker.ValidationError as error:
-        raise ExportError(f"the converted graph is not valid ONNX: {error}") from error
-    return bytes(model.SerializeToString())
+    return serialize(model, "the converted graph is not valid ONNX")
 
 
 def _recalibrate(content: bytes, file: ModelFile, data: Path, reference: Reference) -> bytes:
@@ -449,10 +432,3 @@ def _measure_speed(file: ModelFile, reduced: ModelFile) -> float:
             found.append(time.thread_time() - started)
     before, after = (statistics.median(found[5:]) for found in times)
     return before / max(after, 1e-9)  # the clock may be too coarse for a tiny model
-
-
-def _fingerprint(path: Path) -> str | None:
-    try:
-        return fingerprint_bytes(path.read_bytes())
-    except OSError:
-        return None

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.dataset.good_pictures import find_distinct
+from onspect.runtime.dataset.good_images import find_distinct
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.fingerprints import fingerprint_pixels
 from onspect.runtime.images.decode import read_image

@@ -8,7 +8,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.bench.machine import LoadMeter
-from onspect.runtime.bench.results import STAGES, Latency, Paced, Spread, Stages, Start, Throughput
+from onspect.runtime.bench.results import STAGES, Latency, Paced, Stages, Start
 from onspect.runtime.errors import SourceError
 from onspect.runtime.images.decode import Frame, read_image
 from onspect.runtime.inspection.batch import judge_files
@@ -80,25 +81,20 @@ def measure_stages(
         on a processor.
     """
 
-    def prepare_work(inspector: Inspector) -> Callable[[], NDArray[np.float64]]:
-        images = itertools.cycle(paths)
+    def work(inspector: Inspector, images: Iterator[Path]) -> NDArray[np.float64]:
+        marks = [_read_clocks()]
+        frame = read_image(next(images))
+        marks.append(_read_clocks())
+        items = [inspector.prepare_frame(frame)]
+        marks.append(_read_clocks())
+        scored = inspector.infer_frames(items)
+        marks.append(_read_clocks())
+        inspector.judge(items, scored)
+        marks.append(_read_clocks())
+        meter.count(marks[-1][0] - marks[0][0], marks[-1][1] - marks[0][1])
+        return np.diff(marks, axis=0)
 
-        def work() -> NDArray[np.float64]:
-            marks = [_read_clocks()]
-            frame = read_image(next(images))
-            marks.append(_read_clocks())
-            items = [inspector.prepare_frame(frame)]
-            marks.append(_read_clocks())
-            scored = inspector.infer_frames(items)
-            marks.append(_read_clocks())
-            inspector.judge(items, scored)
-            marks.append(_read_clocks())
-            meter.count(marks[-1][0] - marks[0][0], marks[-1][1] - marks[0][1])
-            return np.diff(marks, axis=0)
-
-        return work
-
-    return take_turns([prepare_work(inspector) for inspector in inspectors], seconds)
+    return take_turns([partial(work, inspector, itertools.cycle(paths)) for inspector in inspectors], seconds)
 
 
 def summarize_stages(samples: Sequence[NDArray[np.float64]]) -> Stages:
@@ -151,36 +147,13 @@ def measure_throughput(
     count = max(2 * workers * batch, round(pace * min(_PASS, _PASS_SHARE * seconds)))
     images = list(itertools.islice(itertools.cycle(paths), count))
 
-    def prepare_work(inspector: Inspector) -> Callable[[], float]:
-        def work() -> float:
-            started = time.perf_counter()
-            for _ in judge_files(inspector, images, workers=workers, batch=batch):
-                pass
-            return count / (time.perf_counter() - started)
+    def work(inspector: Inspector) -> float:
+        started = time.perf_counter()
+        for _ in judge_files(inspector, images, workers=workers, batch=batch):
+            pass
+        return count / (time.perf_counter() - started)
 
-        return work
-
-    return take_turns([prepare_work(inspector) for inspector in inspectors], seconds)
-
-
-def summarize_throughput(workers: int, batch: int, passes: Sequence[float]) -> Throughput:
-    """Return the spread of several passes.
-
-    Parameters
-    ----------
-    workers
-        Number of threads.
-    batch
-        Images in one run.
-    passes
-        Images a second of each pass.
-
-    Returns
-    -------
-    Throughput
-        The throughput.
-    """
-    return Throughput(workers, batch, Spread.of(passes))
+    return take_turns([partial(work, inspector) for inspector in inspectors], seconds)
 
 
 def measure_latency(
@@ -206,15 +179,12 @@ def measure_latency(
     """
     source = list(itertools.islice(itertools.cycle(frames), batch))
 
-    def prepare_work(inspector: Inspector) -> Callable[[], float]:
-        def work() -> float:
-            started = time.perf_counter()
-            inspector.examine_batch(source)
-            return 1000.0 * (time.perf_counter() - started)
+    def work(inspector: Inspector) -> float:
+        started = time.perf_counter()
+        inspector.examine_batch(source)
+        return 1000.0 * (time.perf_counter() - started)
 
-        return work
-
-    return take_turns([prepare_work(inspector) for inspector in inspectors], seconds)
+    return take_turns([partial(work, inspector) for inspector in inspectors], seconds)
 
 
 def summarize_latency(provider: str, threads: int, batch: int, times: Sequence[float]) -> Latency:

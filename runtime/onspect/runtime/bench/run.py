@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +22,11 @@ from onspect.runtime.bench.measure import (
     measure_throughput,
     summarize_latency,
     summarize_stages,
-    summarize_throughput,
 )
 from onspect.runtime.bench.results import Bench, Latency, ModelBench, Paced, Ratio, Spread, Stages, Start, Throughput
 from onspect.runtime.cpu import available_cores
 from onspect.runtime.errors import ChoiceError, ModelFileError
-from onspect.runtime.images.decode import Frame, read_image
+from onspect.runtime.images.decode import read_image
 from onspect.runtime.inspection.batch import choose_batch
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.verdict import now
@@ -98,27 +97,27 @@ def run_bench(
     return Bench(now(), describe_machine(), load, words, models_found, tuple(run.ratios))
 
 
-@dataclass
 class _Run:
     """A bench run in progress: its settings, and a list of results for each model."""
 
-    files: Sequence[ModelFile]
-    inspectors: Sequence[Inspector]
-    paths: Sequence[Path]
-    rate: float
-    seconds: float
-    meter: LoadMeter = field(default_factory=LoadMeter)
-    stages: list[Stages] = field(default_factory=list)
-    throughput: list[list[Throughput]] = field(default_factory=list)
-    latency: list[list[Latency]] = field(default_factory=list)
-    paced: list[Paced] = field(default_factory=list)
-    starts: list[Start] = field(default_factory=list)
-    ratios: list[Ratio] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.frames: list[Frame] = [read_image(path) for path in self.paths[:_FRAMES]]
-        self.throughput = [[] for _ in self.files]
-        self.latency = [[] for _ in self.files]
+    def __init__(
+        self,
+        files: Sequence[ModelFile],
+        inspectors: Sequence[Inspector],
+        paths: Sequence[Path],
+        rate: float,
+        seconds: float,
+    ) -> None:
+        self.files, self.inspectors, self.paths = files, inspectors, paths
+        self.rate, self.seconds = rate, seconds
+        self.meter = LoadMeter()
+        self.frames = [read_image(path) for path in paths[:_FRAMES]]
+        self.stages: list[Stages] = []
+        self.throughput: list[list[Throughput]] = [[] for _ in files]
+        self.latency: list[list[Latency]] = [[] for _ in files]
+        self.paced: list[Paced] = []
+        self.starts: list[Start] = []
+        self.ratios: list[Ratio] = []
 
     def list_steps(self) -> list[Callable[[], None]]:
         """Return the measurements in their order."""
@@ -127,8 +126,8 @@ class _Run:
         cells = [(count, batch) for count in _list_counts() for batch in batches]
         return [
             self._measure_stages,
-            *(self._throughput_step(workers, batch) for workers, batch in cells),
-            *(self._latency_step(name, threads, batch) for name, threads, batch in self._list_latency_cells()),
+            *(partial(self._measure_throughput, *cell) for cell in cells),
+            *(partial(self._measure_latency, *cell) for cell in self._list_latency_cells()),
             self._measure_paced,
             self._measure_starts,
         ]
@@ -162,25 +161,19 @@ class _Run:
         self.stages = [summarize_stages(samples) for samples in found]
         self._compare("processor time, one image", [[float(sample[:, 1].sum()) for sample in one] for one in found])
 
-    def _throughput_step(self, workers: int, batch: int) -> Callable[[], None]:
-        def step() -> None:
-            pace = workers * min(1000.0 / sum(stages.wall.values()) for stages in self.stages)
-            found = measure_throughput(self.inspectors, self.paths, workers, batch, self.seconds, pace)
-            for cells, passes in zip(self.throughput, found, strict=True):
-                cells.append(summarize_throughput(workers, batch, passes))
-            self._compare(f"images/s, {count_of(workers, 'worker')}, batch {batch}", found)
+    def _measure_throughput(self, workers: int, batch: int) -> None:
+        pace = workers * min(1000.0 / sum(stages.wall.values()) for stages in self.stages)
+        found = measure_throughput(self.inspectors, self.paths, workers, batch, self.seconds, pace)
+        for cells, passes in zip(self.throughput, found, strict=True):
+            cells.append(Throughput(workers, batch, Spread.of(passes)))
+        self._compare(f"images/s, {count_of(workers, 'worker')}, batch {batch}", found)
 
-        return step
-
-    def _latency_step(self, provider: str, threads: int, batch: int) -> Callable[[], None]:
-        def step() -> None:
-            inspectors = [Inspector(file, provider=provider, threads=threads) for file in self.files]
-            found = measure_latency(inspectors, self.frames, batch, self.seconds)
-            for cells, times in zip(self.latency, found, strict=True):
-                cells.append(summarize_latency(provider, threads, batch, times))
-            self._compare(f"latency, {provider}, {count_of(threads, 'thread')}, batch {batch}", found)
-
-        return step
+    def _measure_latency(self, provider: str, threads: int, batch: int) -> None:
+        inspectors = [Inspector(file, provider=provider, threads=threads) for file in self.files]
+        found = measure_latency(inspectors, self.frames, batch, self.seconds)
+        for cells, times in zip(self.latency, found, strict=True):
+            cells.append(summarize_latency(provider, threads, batch, times))
+        self._compare(f"latency, {provider}, {count_of(threads, 'thread')}, batch {batch}", found)
 
     def _compare(self, name: str, found: Sequence[Sequence[float]]) -> None:
         """Store the ratio of the second model to the first, turn by turn."""

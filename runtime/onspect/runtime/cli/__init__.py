@@ -18,7 +18,7 @@ _GROUPS = {
         "roi": "runtime.cli.roi",
         "parts": "runtime.cli.parts",
         "teach": "runtime.cli.teach",
-        "backbone": "training.backbone_command",
+        "backbone": "training.commands",
         "train": "training.commands",
         "export": "export.commands",
         "calibrate": "calibration.commands",

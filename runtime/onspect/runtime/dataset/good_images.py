@@ -11,14 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.dataset.crop import Crop
-from onspect.runtime.dataset.good_pictures import find_distinct
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.fingerprints import fingerprint_bytes, fingerprint_pixels
 from onspect.runtime.images.decode import Frame, decode_image
@@ -30,10 +28,11 @@ from onspect.runtime.progress import Progress, no_progress
 
 _LOG = logging.getLogger("onspect")
 
+FEW = 20
+"""Number of good pictures below which a warning is logged."""
+
 _NOTED_STRETCH = 1.02  # ratio of the largest to the smallest stretch above which a warning is logged
 _MOST_CLIPPED = 0.001
-
-T = TypeVar("T")
 
 Shapes = Sequence[tuple[int, int]]
 """Height and width of each image as stored, in pixels."""
@@ -47,7 +46,7 @@ class GoodImages:
     """The image files."""
 
     images: NDArray[np.uint8] = dataclasses.field(repr=False)
-    """Model inputs, uint8 [n, height, width, channels]."""
+    """Model inputs, uint8 [n, height, width, channels], or as `stack_images` returns them."""
 
     fingerprints: tuple[str, ...] = dataclasses.field(repr=False)
     """Fingerprint of each file."""
@@ -92,6 +91,7 @@ def load_good_images(
     white_level: int = 65535,
     any_size: bool = False,
     crop: Crop | None = None,
+    keeps_aspect: Callable[[Shapes], bool] = lambda _: False,
     progress: Progress | None = None,
 ) -> GoodImages:
     """Read good images and prepare them for a model.
@@ -112,6 +112,8 @@ def load_good_images(
         from half their smallest to twice their largest side.
     crop
         Region that the images are cropped to (`fit_crop`); None for whole images.
+    keeps_aspect
+        Function from the shapes of the images to whether each image keeps its aspect ratio (`Preprocess.keep_aspect`).
     progress
         Wraps the reading of the images, for a progress bar.
 
@@ -125,39 +127,52 @@ def load_good_images(
     DatasetError
         If images cannot be read.
     """
-    choices = _Choices(choose_size, channels, white_level, any_size, crop)
-    guess = choices.decide([_look_at_first(paths)])
+
+    def decide(seen: Sequence[_Seen]) -> Preprocess:
+        depth = channels or (1 if all(item.grey for item in seen) else 3)
+        shapes = _shapes(seen) if crop is None else [crop.shape] * len(seen)
+        height, width = choose_size(shapes, depth)
+        limits = SourceLimits(
+            channels=tuple(sorted({item.channels for item in seen})),
+            width=None if any_size else _span([item.width for item in seen]),
+            height=None if any_size else _span([item.height for item in seen]),
+        )
+        region, align = (None, None) if crop is None else (crop.region, crop.align)
+        keep_aspect = crop is None and keeps_aspect(shapes)
+        return Preprocess(width, height, depth, white_level, limits, region, align, keep_aspect)
+
+    guess = decide([_look_at_first(paths)])
     seen = _read_all(paths, guess, progress)
     distinct = find_distinct(paths, [item.pixels for item in seen])
     paths, seen = [paths[place] for place in distinct], [seen[place] for place in distinct]
-    preprocess = choices.decide(seen)
-    if (preprocess.width, preprocess.height, preprocess.channels) != (guess.width, guess.height, guess.channels):
+    preprocess = decide(seen)
+    if dataclasses.replace(guess, source=preprocess.source) != preprocess:
         seen = _read_all(paths, preprocess, progress)  # the first image differs from the others
     _warn_of_mixtures(paths, seen, preprocess, channels)
     _warn_of_darkness(seen, white_level)
-    images = np.stack([item.prepared for item in seen if item.prepared is not None])
+    images = stack_images([item.prepared for item in seen if item.prepared is not None])
     return GoodImages(tuple(paths), images, tuple(item.fingerprint for item in seen), preprocess, _shapes(seen))
 
 
-@dataclass(frozen=True)
-class _Choices:
-    choose_size: Callable[[Shapes, int], tuple[int, int]]
-    channels: int | None
-    white_level: int
-    any_size: bool
-    crop: Crop | None
+def stack_images(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Put images into one array.
 
-    def decide(self, seen: Sequence[_Seen]) -> Preprocess:
-        channels = self.channels or (1 if all(item.grey for item in seen) else 3)
-        shapes = _shapes(seen) if self.crop is None else [self.crop.shape] * len(seen)
-        height, width = self.choose_size(shapes, channels)
-        limits = SourceLimits(
-            channels=tuple(sorted({item.channels for item in seen})),
-            width=None if self.any_size else _span([item.width for item in seen]),
-            height=None if self.any_size else _span([item.height for item in seen]),
-        )
-        region, align = (None, None) if self.crop is None else (self.crop.region, self.crop.align)
-        return Preprocess(width, height, channels, self.white_level, limits, region, align)
+    Parameters
+    ----------
+    images
+        uint8 [height, width, channels] each, one or more.
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        uint8 [n, height, width, channels]. Images of different sizes: an array of objects [n], the images.
+    """
+    if len({image.shape for image in images}) == 1:
+        return np.stack(images)
+    stacked = np.empty(len(images), object)
+    for place, image in enumerate(images):
+        stacked[place] = image
+    return stacked
 
 
 def _shapes(seen: Sequence[_Seen]) -> list[tuple[int, int]]:
@@ -241,15 +256,17 @@ def _warn_of_mixtures(
         )
     elif len(sizes) > 1 and preprocess.region is None:
         low, high = min(sizes), max(sizes)
+        resized = "to about as many pixels as" if preprocess.keep_aspect else "to"
         _LOG.warning(
-            "the images have %d sizes, from %dx%d to %dx%d, and each is resized to %dx%d",
+            "the images have %d sizes, from %dx%d to %dx%d, and each is resized %s %dx%d",
             len(sizes),
             *low,
             *high,
+            resized,
             preprocess.width,
             preprocess.height,
         )
-    if preprocess.region is None:
+    if preprocess.region is None and not preprocess.keep_aspect:
         _warn_of_stretches(paths, seen, preprocess)
     _warn_of_colour(paths, seen, channels)
 
@@ -303,3 +320,48 @@ def _warn_of_darkness(seen: Sequence[_Seen], white_level: int) -> None:
             bits,
             2**bits - 1,
         )
+
+
+def find_distinct(paths: Sequence[Path], fingerprints: Sequence[str]) -> list[int]:
+    """Find the files whose pixels differ from those of all earlier files, and warn of the others.
+
+    Parameters
+    ----------
+    paths
+        The image files.
+    fingerprints
+        Fingerprint of the pixels of each. A file that is saved again has other bytes, so its bytes do not
+        count.
+
+    Returns
+    -------
+    list[int]
+        Positions of the distinct files, ascending.
+    """
+    first: dict[str, int] = {}
+    for place, fingerprint in enumerate(fingerprints):
+        first.setdefault(fingerprint, place)
+    kept = set(first.values())
+    repeats = [path for place, path in enumerate(paths) if place not in kept]
+    if repeats:
+        verb = "repeats another file and counts" if len(repeats) == 1 else "repeat other files and count"
+        _LOG.warning("%d of %d images %s once, such as %r", len(repeats), len(paths), verb, str(repeats[0]))
+    return sorted(kept)
+
+
+def warn_of_few(count: int) -> None:
+    """Warn, before the work starts, that there are too few different good pictures.
+
+    Parameters
+    ----------
+    count
+        Number of different good pictures.
+    """
+    if count == 1:
+        _LOG.warning(
+            "there is only 1 good image, which does not show how good parts differ: expect many false rejects; give "
+            "%d or more",
+            FEW,
+        )
+    elif count < FEW:
+        _LOG.warning("there are only %d good images: expect many false rejects; give %d or more", count, FEW)

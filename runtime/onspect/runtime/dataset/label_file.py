@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import itertools
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -146,12 +147,8 @@ def _key(name: str) -> str:
 
 def _agree(path: Path, file: PurePosixPath) -> int:
     """Return how many of the last folders of two paths are equal."""
-    count = 0
-    for mine, other in zip(reversed(path.parts[:-1]), reversed(file.parts[:-1]), strict=False):
-        if _key(mine) != _key(other):
-            break
-        count += 1
-    return count
+    folders = zip(reversed(path.parts[:-1]), reversed(file.parts[:-1]), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: _key(pair[0]) == _key(pair[1]), folders))
 
 
 def _read_rows(table: Path) -> list[tuple[str, str]]:

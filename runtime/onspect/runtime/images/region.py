@@ -222,7 +222,10 @@ def format_region(region: RegionFile, folder: Path) -> str:
         TOML.
     """
     lines = ["# A region of interest, in pixels. A rectangle is [x, y, width, height], a polygon a list of [x, y]."]
-    lines += [f"{key} = {value}" for key, value in _list_entries(region, folder)]
+    known = {"frame": region.frame, "rectangles": region.rectangles, "polygons": region.polygons}
+    lines += [f"{key} = {_format(value)}" for key, value in known.items() if value]
+    if region.mask is not None:
+        lines.append(f"mask = {_format_file(region.mask, folder)}")
     ignored = [("rectangles", region.ignored_rectangles), ("polygons", region.ignored_polygons)]
     if any(shapes for _, shapes in ignored):
         lines += ["", "[ignore]", *(f"{key} = {_format(shapes)}" for key, shapes in ignored if shapes)]
@@ -452,18 +455,6 @@ def _number(value: object, where: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ChoiceError(f"{where} is {value!r}; give a number")
     return float(value)
-
-
-def _list_entries(region: RegionFile, folder: Path) -> list[tuple[str, str]]:
-    entries = []
-    if region.frame is not None:
-        entries.append(("frame", _format(region.frame)))
-    for key, shapes in (("rectangles", region.rectangles), ("polygons", region.polygons)):
-        if shapes:
-            entries.append((key, _format(shapes)))
-    if region.mask is not None:
-        entries.append(("mask", _format_file(region.mask, folder)))
-    return entries
 
 
 def _format(value: Any) -> str:

@@ -110,10 +110,9 @@ def list_facts(file: ModelFile) -> list[tuple[str, str]]:
         earlier = ", ".join(f"{stamp.threshold.score:.6g}" for stamp in info.history)
         facts.append(("before", f"{earlier} ('onspect threshold {file.path} --undo' goes back)"))
     if source.parity_images:
-        facts.append(("trained", _describe_training(source)))
-    else:
+        facts += _describe_export(source)
+    else:  # a taught file was neither trained nor exported
         facts.append(("seed", str(source.seed)))
-    facts += _describe_export(source)
     facts += [
         *_describe_images(info),
         ("made with", ", ".join(f"{name} {version}" for name, version in source.versions.items())),
@@ -217,10 +216,6 @@ def describe_agreement(agreement: Agreement) -> str:
     )
 
 
-def _describe_training(source: Provenance) -> str:
-    return f"{source.trained} on {source.training_images} images of {source.data!r}, seed {source.seed}"
-
-
 def _describe_images(info: ModelInfo) -> list[tuple[str, str]]:
     """Return the known fingerprints of the sets of images behind the file."""
     sets = [("training", info.provenance.training_images, info.provenance.training_fingerprint)]
@@ -234,10 +229,11 @@ def _describe_images(info: ModelInfo) -> list[tuple[str, str]]:
 
 
 def _describe_export(source: Provenance) -> list[tuple[str, str]]:
-    if not source.parity_images:  # a taught file was neither trained nor exported
-        return []
     parity = f"{source.parity_images} scores within {source.parity:.1e} of the trained model's"
-    facts = [("exported", f"{source.exported}, {parity}" + (" in float32" if source.precision != "fp32" else ""))]
+    facts = [
+        ("trained", f"{source.trained} on {source.training_images} images of {source.data!r}, seed {source.seed}"),
+        ("exported", f"{source.exported}, {parity}" + (" in float32" if source.precision != "fp32" else "")),
+    ]
     if source.precision != "fp32":
         count = len(source.reduced_layers)
         facts.append(("precision", f"{source.precision} in {count} of {count + len(source.float_layers)} layers"))
@@ -248,7 +244,10 @@ def _describe_export(source: Provenance) -> list[tuple[str, str]]:
 
 def _describe_input(preprocess: Preprocess) -> str:
     colour = "mono" if preprocess.channels == 1 else "colour (BGR)"
-    return f"{preprocess.width} x {preprocess.height} pixels, {colour}, 16-bit white at {preprocess.white_level}"
+    size = f"{preprocess.width} x {preprocess.height} pixels"
+    if preprocess.keep_aspect:
+        size = f"about {size}; each frame keeps its aspect ratio"
+    return f"{size}, {colour}, 16-bit white at {preprocess.white_level}"
 
 
 def _describe_crop(preprocess: Preprocess) -> list[tuple[str, str]]:
@@ -262,7 +261,7 @@ def _describe_appearance(appearance: Appearance | None) -> list[tuple[str, str]]
     if appearance is None:
         return []
     spans = {"brightness": appearance.brightness, "sharpness": appearance.sharpness}
-    return [("looks", ", ".join(f"{name} {low:.4g} to {high:.4g}" for name, (low, high) in spans.items()))]
+    return [(name, f"{low:.4g} to {high:.4g} in the training images") for name, (low, high) in spans.items()]
 
 
 def _describe_limits(preprocess: Preprocess) -> str:

@@ -24,18 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from onspect.runtime.atomic import describe_os_error, sweep_abandoned, write_atomically
-from onspect.runtime.errors import ModelFileError
+from onspect.runtime.errors import ModelFileError, OutputError
 from onspect.runtime.fingerprints import pack_fingerprints, unpack_fingerprints
 from onspect.runtime.model.protobuf import encode_bytes, walk
-from onspect.runtime.model.schema import (
-    FORMAT_VERSION,
-    Bfloat16Margin,
-    Calibration,
-    Looks,
-    ModelInfo,
-    Stamp,
-    Threshold,
-)
+from onspect.runtime.model.schema import FORMAT_VERSION, Bfloat16Margin, Calibration, Looks, ModelInfo, Stamp, Threshold
 from onspect.runtime.records import parse_dataclass
 
 BASE_KEY = "onspect.base"
@@ -105,6 +97,23 @@ def read_model_file(path: Path | str) -> ModelFile:
     return parse_model_file(path, data)
 
 
+def check_name(path: Path) -> None:
+    """Check the name of a model file that shall be written.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    OutputError
+        If its name does not end in ``.onnx``.
+    """
+    if path.suffix.lower() != ".onnx":
+        raise OutputError(f"the model file {str(path)!r} must end in .onnx")
+
+
 def describe_folder(path: Path) -> str:
     """Return what to do with a training run that was given instead of a model file.
 
@@ -146,7 +155,7 @@ def parse_model_file(path: Path, data: bytes) -> ModelFile:
     ModelFileError
         If the bytes are truncated or damaged, are not a model file, or have a newer format version.
     """
-    rest, metadata = _split(path, data)
+    rest, metadata = split_metadata(path, data)
     if BASE_KEY in metadata and _METADATA_KEY not in metadata:
         raise ModelFileError(
             f"{str(path)!r} is a base file, not a model file; make one with it: "
@@ -238,7 +247,7 @@ def stamp(data: bytes, info: ModelInfo, training_images: Iterable[str], looks: L
     ModelFileError
         If the bytes are truncated or not an ONNX file.
     """
-    rest, metadata = _split(Path(info.name), data)
+    rest, metadata = split_metadata(Path(info.name), data)
     kept = sorted(training_images)[:_MAX_TRAINING_IMAGES]
     version = _needed_version(info)
     if looks is not None:
@@ -262,8 +271,10 @@ def _needed_version(info: ModelInfo) -> int:
 
     A reader of version 1 ignores the review band and would pass its parts as ``ok``, so it must refuse such a file.
     Up to version 2 every file has an autoencoder of images. Readers of version 3 would judge the whole frame
-    instead of its region.
+    instead of its region. Readers of version 4 would give every frame the same size.
     """
+    if info.preprocess.keep_aspect:
+        return 5
     if info.preprocess.region is not None:
         return 4
     if info.memory is not None or info.network is None or info.network.backbone:
@@ -351,13 +362,8 @@ def undo_restamp(model: ModelFile) -> ModelInfo:
     """
     if not model.info.history:
         raise ModelFileError(f"{str(model.path)!r} has no earlier threshold to restore")
-    last = model.info.history[-1]
-    return _write_info(
-        model,
-        dataclasses.replace(
-            model.info, threshold=last.threshold, calibration=last.calibration, history=model.info.history[:-1]
-        ),
-    )
+    *history, last = model.info.history
+    return _write_info(model, dataclasses.replace(model.info, **vars(last), history=tuple(history)))
 
 
 def _write_info(model: ModelFile, info: ModelInfo) -> ModelInfo:
@@ -376,10 +382,29 @@ def _hash_both(rest: bytes | memoryview, data: bytes) -> tuple[str, str]:
     return graph.hexdigest(), whole.hexdigest()
 
 
-def _split(path: Path, data: bytes) -> tuple[bytes | memoryview, dict[str, str]]:
+def split_metadata(
+    path: Path, data: bytes, remedy: str = "copy or export it again"
+) -> tuple[bytes | memoryview, dict[str, str]]:
     """Split a file into its metadata and all other bytes.
 
-    If the metadata are at the end, as `stamp` writes them, the other bytes are a view of the beginning of data.
+    Parameters
+    ----------
+    path
+        The name of the file in messages.
+    data
+        All bytes of the file.
+    remedy
+        End of the message if they are not an ONNX file.
+
+    Returns
+    -------
+    tuple[bytes | memoryview, dict[str, str]]
+        The bytes without metadata, and the metadata.
+
+    Raises
+    ------
+    ModelFileError
+        If the bytes are truncated or not an ONNX file.
     """
     rest: list[memoryview] = []
     view = memoryview(data)
@@ -394,9 +419,7 @@ def _split(path: Path, data: bytes) -> tuple[bytes | memoryview, dict[str, str]]
                 rest.append(view[start:end])
                 end_of_rest = end
     except (ValueError, KeyError) as error:
-        raise ModelFileError(
-            f"{str(path)!r} is truncated or not an ONNX file ({len(data)} bytes); copy or export it again"
-        ) from error
+        raise ModelFileError(f"{str(path)!r} is truncated or not an ONNX file ({len(data)} bytes); {remedy}") from error
     if sum(map(len, rest)) == end_of_rest:
         return view[:end_of_rest], metadata
     return b"".join(rest), metadata

@@ -16,24 +16,15 @@ from onspect.runtime.dataset.good_images import GoodImages
 from onspect.runtime.dataset.groups import group_names, worst_of_groups
 from onspect.runtime.dataset.near_duplicates import extend_near_duplicates
 from onspect.runtime.errors import DatasetError, ModelFileError
-from onspect.runtime.fingerprints import fingerprint_set, pack_fingerprints, unpack_fingerprints
-from onspect.runtime.inspection.verdict import now
+from onspect.runtime.fingerprints import fingerprint_set, unpack_fingerprints
 from onspect.runtime.model.file import ModelFile, read_model_file, stamp
-from onspect.runtime.model.schema import Lesson, Looks, Memory, ModelInfo, Stamp
+from onspect.runtime.model.schema import Looks, Memory, ModelInfo, Stamp
 from onspect.runtime.progress import Progress
 from onspect.runtime.teaching.base_file import edit_graph, split_metadata
-from onspect.runtime.teaching.extract import COPIES, Extractor, change_images
-from onspect.runtime.teaching.graph_values import Stored
-from onspect.runtime.teaching.memory import Features
+from onspect.runtime.teaching.extract import Extractor
+from onspect.runtime.teaching.graph_values import Stored, describe_lesson
 from onspect.runtime.teaching.pictures import load_like, name_folder, take
-from onspect.runtime.teaching.taught import (
-    Lone,
-    Taught,
-    find_lone_additions,
-    leave_out,
-    note_trimmed,
-    refuse_lone,
-)
+from onspect.runtime.teaching.taught import Lone, Taught, find_lone_additions, leave_out, note_trimmed, refuse_lone
 from onspect.runtime.teaching.threshold import choose_rate, counts_parts, make_calibration
 
 _LOG = logging.getLogger("onspect")
@@ -109,15 +100,11 @@ def add(
         )
     graph, _ = split_metadata(file.path, file.data)
     extractor = Extractor.open(graph)
-    copied = COPIES[memory.copies]
     trimmed: tuple[Lone, ...] = ()
     while True:
         groups = group_names(found.paths, group)
         taught = extractor.extract(found.images, progress=progress)
-        if copied:
-            changed = change_images(found.images, copied)
-            taught = Features.join([taught, extractor.extract(changed, progress=progress)])
-        owners = np.tile(np.arange(len(found.images)), 1 + len(copied))
+        taught, owners = extractor.add_copies(taught, found.images, memory.copies, progress)
         grown, scores = Stored.read(graph).grow(graph, taught, owners, groups, by_whole=memory.by_whole, path=file.path)
         lone = find_lone_additions(file, found, scores, groups, rate)
         if not trim or trimmed or not lone:
@@ -139,10 +126,7 @@ def add(
     info = note_trimmed(info, trimmed)
     training = {*file.training_images, *found.fingerprints}
     looks = extend_near_duplicates(file.looks, found.images, found.fingerprints)
-    write_atomically(file.path, stamp(content, info, training, looks))
-    sweep_abandoned(file.path)
-    written = read_model_file(file.path).info
-    total = 1 if written.calibration is None else len(written.calibration.good_scores)
+    written, total = _write(file.path, stamp(content, info, training, looks))
     return Taught(file.path, written, len(found.images), choose_rate(rate, total), lone, trimmed, refused)
 
 
@@ -178,24 +162,23 @@ def take_back(model: Path | str) -> Taught:
     )
     info = dataclasses.replace(file.info, memory=dataclasses.replace(memory, lessons=memory.lessons[:-1]))
     if len(info.history) > last.stamps:
-        earlier = info.history[last.stamps]
-        info = dataclasses.replace(
-            info,
-            threshold=earlier.threshold,
-            calibration=earlier.calibration,
-            history=info.history[: last.stamps],
-        )
+        info = dataclasses.replace(info, **vars(info.history[last.stamps]), history=info.history[: last.stamps])
     taken = set(unpack_fingerprints(last.fingerprints))
     info = _recount(info, file.training_images - taken)
     looks = None
     if file.looks is not None and last.looks:
         looks = Looks(file.looks.medians, file.looks.hashes[: last.looks])
     content = edit_graph(graph, shorter.arrays())
-    write_atomically(file.path, stamp(content, info, file.training_images - taken, looks))
-    sweep_abandoned(file.path)
-    written = read_model_file(file.path).info
-    total = 1 if written.calibration is None else len(written.calibration.good_scores)
+    written, total = _write(file.path, stamp(content, info, file.training_images - taken, looks))
     return Taught(file.path, written, last.pictures, choose_rate(None, total))
+
+
+def _write(path: Path, content: bytes) -> tuple[ModelInfo, int]:
+    """Replace a model file; return its metadata, and the number of good scores that its threshold is from."""
+    write_atomically(path, content)
+    sweep_abandoned(path)
+    written = read_model_file(path).info
+    return written, 1 if written.calibration is None else len(written.calibration.good_scores)
 
 
 def _require_memory(file: ModelFile) -> Memory:
@@ -217,17 +200,8 @@ def _lengthen(
 ) -> ModelInfo:
     """Return the metadata of a file after an addition. Without the scores of the new parts the threshold is kept."""
     info = file.info
-    lesson = Lesson(
-        time=now(),
-        data=data,
-        pictures=len(found.images),
-        fingerprints=pack_fingerprints(found.fingerprints),
-        vectors=len(grown.vectors),
-        map_vectors=len(grown.map_vectors),
-        whole_vectors=len(grown.whole),
-        stamps=len(info.history),
-        looks=0 if file.looks is None else len(file.looks.hashes),
-    )
+    looks = 0 if file.looks is None else len(file.looks.hashes)
+    lesson = describe_lesson(grown, found.fingerprints, data, stamps=len(info.history), looks=looks)
     info = dataclasses.replace(info, memory=dataclasses.replace(memory, lessons=(*memory.lessons, lesson)))
     info = _recount(info, file.training_images | set(found.fingerprints))
     old, threshold = info.calibration, info.threshold

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ModelFileError
+from onspect.runtime.model import file
 from onspect.runtime.model.file import BASE_KEY as BASE_KEY  # its earlier place
 from onspect.runtime.model.protobuf import encode_bytes, encode_varint, read_varint, walk
 from onspect.runtime.records import parse_dataclass
@@ -29,7 +30,7 @@ FEATURES = ("stride8.pooled", "stride16", "stride32")
 """Outputs of the graph for fitting a memory: float32 [N, C, h, w], the first two at a sixteenth of the image."""
 
 # Field numbers of onnx.proto.
-_GRAPH, _METADATA = 7, 14
+_GRAPH = 7
 _INITIALIZER, _INPUT, _OUTPUT = 5, 11, 12
 _TYPES: dict[np.dtype[Any], int] = {np.dtype(np.float32): 1, np.dtype(np.int64): 7, np.dtype(np.float16): 10}
 _DTYPES: dict[int, np.dtype[Any]] = {number: dtype for dtype, number in _TYPES.items()}
@@ -176,19 +177,8 @@ def split_metadata(path: Path, data: bytes) -> tuple[bytes, dict[str, str]]:
     ModelFileError
         If the bytes are truncated or not an ONNX file.
     """
-    rest, metadata = [], {}
-    try:
-        for number, start, payload, end in walk(data):
-            if number == _METADATA:
-                entry = {n: data[payload + p : payload + e] for n, _, p, e in walk(data[payload:end])}
-                metadata[entry[1].decode()] = entry.get(2, b"").decode()
-            else:
-                rest.append(data[start:end])
-    except (ValueError, KeyError) as error:
-        raise ModelFileError(
-            f"{str(path)!r} is truncated or not an ONNX file ({len(data)} bytes); copy it again"
-        ) from error
-    return b"".join(rest), metadata
+    rest, metadata = file.split_metadata(path, data, "copy it again")
+    return bytes(rest), metadata
 
 
 def read_initializers(data: bytes, names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -246,7 +236,7 @@ def edit_graph(
     data: bytes,
     initializers: Arrays,
     *,
-    input_shape: tuple[int, int, int] | None = None,
+    input_shape: tuple[int | str, int | str, int] | None = None,
     outputs: Sequence[str] = (),
 ) -> bytes:
     """Return a model with other values for some of its initializers.
@@ -258,8 +248,8 @@ def edit_graph(
     initializers
         New values by name: float16, float32 or int64 arrays of any shape.
     input_shape
-        Height, width and channels of the input ``image``. They also set height and width of the output
-        ``error_map``. None keeps them.
+        Height, width and channels of the input ``image``; a name instead of a number allows any. They also set height
+        and width of the output ``error_map``. None keeps them.
     outputs
         Values inside the graph, float32, that become outputs too.
 
@@ -288,7 +278,7 @@ def edit_graph(
 
 
 def _edit(
-    graph: memoryview, initializers: Arrays, shape: tuple[int, int, int] | None, outputs: Sequence[str]
+    graph: memoryview, initializers: Arrays, shape: tuple[int | str, int | str, int] | None, outputs: Sequence[str]
 ) -> tuple[bytes, set[str]]:
     parts, known = [], set()
     for number, start, payload, end in walk(graph):

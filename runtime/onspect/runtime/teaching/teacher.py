@@ -14,18 +14,18 @@ from onspect.runtime.atomic import sweep_abandoned, write_together
 from onspect.runtime.dataset.good_images import GoodImages
 from onspect.runtime.dataset.groups import group_names
 from onspect.runtime.dataset.near_duplicates import count_twins, learn_near_duplicates
-from onspect.runtime.errors import ChoiceError, DatasetError, OutputError
+from onspect.runtime.errors import ChoiceError, DatasetError
 from onspect.runtime.fingerprints import fingerprint_set
 from onspect.runtime.images.quality import span
 from onspect.runtime.images.region import RegionFile
 from onspect.runtime.images.roi_mask import read_inspected
 from onspect.runtime.inspection.verdict import now
-from onspect.runtime.model.file import read_model_file, stamp
+from onspect.runtime.model.file import check_name, read_model_file, stamp
 from onspect.runtime.model.schema import Looks, ModelInfo, Provenance, Score
 from onspect.runtime.progress import Progress
-from onspect.runtime.teaching.base_file import BaseFile, BaseInfo, read_base_file
+from onspect.runtime.teaching.base_file import BaseFile, read_base_file
 from onspect.runtime.teaching.extract import COPIES
-from onspect.runtime.teaching.fill import FilledGraph, fill_graph
+from onspect.runtime.teaching.fill import fill_graph
 from onspect.runtime.teaching.pictures import FEWEST, check_pictures, load, name_folder, show_objects
 from onspect.runtime.teaching.taught import Lone, Taught, find_lone, leave_out, note_trimmed, refuse_lone
 from onspect.runtime.teaching.threshold import choose_rate, fit_threshold
@@ -114,10 +114,11 @@ def teach(
     output = Path(output)
     _check_options(output, copies, rate, size)
     base = base if isinstance(base, BaseFile) else read_base_file(base)
-    found = load(pictures, size, channels, white_level, any_size, region, progress)
+    painted = mask if mask is not None or region is None else region.mask
+    one_size = painted is not None or bool(by_whole)
+    found = load(pictures, size, channels, white_level, any_size, region, progress, one_size=one_size)
     check_pictures(found)
     whole = show_objects(found) if by_whole is None else by_whole
-    painted = mask if mask is not None or region is None else region.mask
     inspected = read_inspected(None if painted is None else Path(painted), found.preprocess)
     trimmed: tuple[Lone, ...] = ()
     while True:
@@ -126,6 +127,7 @@ def teach(
         filled = fill_graph(
             base.graph,
             found.images,
+            keep_aspect=found.preprocess.keep_aspect,
             mask=inspected,
             by_whole=whole,
             copies=copies,
@@ -139,7 +141,19 @@ def teach(
         trimmed, found = lone, leave_out(found, lone)
         check_pictures(found)
     refuse_lone(lone, strict=strict)
-    info = _describe(output.stem, base.info, found, filled, inspected, promised, name_folder(pictures), groups, seed)
+    data = name_folder(pictures)
+    threshold, calibration = fit_threshold(filled.fitted, promised, found.fingerprints, data, groups)
+    info = ModelInfo(
+        name=output.stem,
+        preprocess=found.preprocess,
+        network=None,
+        score=Score("memory", 0.0, inspected=1.0 if inspected is None else float(inspected.mean())),
+        provenance=_describe_origin(found, data, seed),
+        threshold=threshold,
+        calibration=calibration,
+        appearance=span(found.images),
+        memory=filled.describe(base.info, found.fingerprints, data),
+    )
     info = note_trimmed(info, trimmed)
     looks = learn_near_duplicates(found.images, list(found.fingerprints))
     if group is None and looks is not None:
@@ -170,8 +184,7 @@ def _warn_of_twins(looks: Looks) -> None:
 
 
 def _check_options(output: Path, copies: str, rate: float | None, size: tuple[int, int] | None) -> None:
-    if output.suffix.lower() != ".onnx":
-        raise OutputError(f"the model file {str(output)!r} must end in .onnx")
+    check_name(output)
     if copies not in ("auto", *COPIES):
         raise ChoiceError(f"copies is {copies!r}; choose auto, {', '.join(COPIES)}")
     if rate is not None and not 0.0 < rate < 1.0:
@@ -180,37 +193,16 @@ def _check_options(output: Path, copies: str, rate: float | None, size: tuple[in
         raise ChoiceError(f"size is {size[0]}x{size[1]}; give multiples of 32 pixels, such as 256x256")
 
 
-def _describe(
-    name: str,
-    base: BaseInfo,
-    found: GoodImages,
-    filled: FilledGraph,
-    mask: NDArray[np.bool_] | None,
-    rate: float,
-    data: str,
-    groups: NDArray[np.intp],
-    seed: int,
-) -> ModelInfo:
-    threshold, calibration = fit_threshold(filled.fitted, rate, found.fingerprints, data, groups)
+def _describe_origin(found: GoodImages, data: str, seed: int) -> Provenance:
     time = now()
-    return ModelInfo(
-        name=name,
-        preprocess=found.preprocess,
-        network=None,
-        score=Score("memory", 0.0, inspected=1.0 if mask is None else float(mask.mean())),
-        provenance=Provenance(
-            versions={package: importlib.metadata.version(package) for package in ("onspect", "numpy")},
-            seed=seed,
-            data=data,
-            training_images=len(found.images),
-            training_fingerprint=fingerprint_set(found.fingerprints),
-            trained=time,
-            exported=time,
-            parity=0.0,
-            parity_images=0,
-        ),
-        threshold=threshold,
-        calibration=calibration,
-        appearance=span(found.images),
-        memory=filled.describe(base, found.fingerprints, data),
+    return Provenance(
+        versions={package: importlib.metadata.version(package) for package in ("onspect", "numpy")},
+        seed=seed,
+        data=data,
+        training_images=len(found.images),
+        training_fingerprint=fingerprint_set(found.fingerprints),
+        trained=time,
+        exported=time,
+        parity=0.0,
+        parity_images=0,
     )

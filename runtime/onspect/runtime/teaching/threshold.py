@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.conformal import CROSS_CONFORMAL, conformal, conformal_rank, format_rate
+from onspect.runtime.conformal import CROSS_CONFORMAL, check_conformal, conformal, format_rate
 from onspect.runtime.dataset.folder import GOOD
 from onspect.runtime.dataset.groups import describe_parts, says_parts, worst_of_groups
-from onspect.runtime.errors import DatasetError
 from onspect.runtime.fingerprints import fingerprint_set, pack_fingerprints
 from onspect.runtime.inspection.verdict import now, reaches
 from onspect.runtime.model.schema import Calibration, ModelInfo, Rule, Threshold
@@ -41,15 +39,9 @@ def choose_rate(rate: float | None, count: int) -> float:
     DatasetError
         If the number of parts cannot support the requested share.
     """
-    least = 1.0 / (count + 1)
     if rate is None:
-        return max(RATE, least)
-    if conformal_rank(count, rate) > count:
-        needed = math.ceil(round(1.0 / rate, 9)) - 1
-        raise DatasetError(
-            f"--max-fpr {format_rate(rate)} needs at least {needed} good pictures to promise that, and there are "
-            f"{count}: add {needed - count}, or ask for {format_rate(math.ceil(1e4 * least) / 1e4)} or more"
-        )
+        return max(RATE, 1.0 / (count + 1))
+    check_conformal(count, rate, "--max-fpr", "pictures")
     return rate
 
 

@@ -135,7 +135,9 @@ def fit(
                     state.sums[name] = state.sums.get(name, 0.0) + value * len(chosen)
                 state.step = step + 1
                 if watch is not None and fabric.is_global_zero:
-                    watch(_moment(state, config, steps, total, losses, images, log))
+                    loss, known = losses["reconstruction"] / images[0].size, log[-1]["held_out"] if log else None
+                    done = state.epoch * steps + state.step
+                    watch(TrainingProgress(done, total, loss, state.epoch + 1, config.epochs, known))
                 if interrupted():
                     state.seconds = time.perf_counter() - started
                     trainer.save(run, state)
@@ -218,25 +220,6 @@ def _close_epoch(state: State, images: Images, held_out: float | None, rate: flo
 
 def _patience_is_spent(state: State, config: TrainConfig) -> bool:
     return bool(config.patience) and state.epoch - state.best_epoch >= config.patience
-
-
-def _moment(
-    state: State,
-    config: TrainConfig,
-    steps: int,
-    total: int,
-    losses: dict[str, float],
-    images: Images,
-    log: list[dict[str, Any]],
-) -> TrainingProgress:
-    return TrainingProgress(
-        step=state.epoch * steps + state.step,
-        steps=total,
-        epoch=state.epoch + 1,
-        epochs=config.epochs,
-        loss=losses["reconstruction"] / images[0].size,
-        held_out=log[-1]["held_out"] if log else None,
-    )
 
 
 def _outcome(reason: str, state: State, held_out: Images) -> Outcome:

@@ -148,15 +148,12 @@ class Decoder(nn.Module):
 
     def _prepare(self, latent: Tensor) -> Tensor:
         """Return the input of the last layer."""
-        features: Tensor = self.map(self.hidden(latent)).unflatten(1, self.map_shape)
-        for layer in list(self.convolutions)[: self.last]:
-            features = layer(features)
+        features: Tensor = self.convolutions[: self.last](self.map(self.hidden(latent)).unflatten(1, self.map_shape))
         return features
 
     def _reconstruct(self, features: Tensor) -> Tensor:
-        for layer in list(self.convolutions)[self.last :]:
-            features = layer(features)
-        return features
+        reconstruction: Tensor = self.convolutions[self.last :](features)
+        return reconstruction
 
 
 class Critic(nn.Module):

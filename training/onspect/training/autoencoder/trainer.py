@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
 from onspect.runtime.errors import TrainingError
 from onspect.runtime.records import parse_dataclass
@@ -86,7 +86,8 @@ class Trainer:
             self.plain_decoder = Decoder(network, torch.tensor(record.data.mean_pixel))
             self.plain_critic = Critic(network) if network.variant == "aae" else None
         self.encoder = fabric.setup_module(self.plain_encoder)
-        self.decoder = fabric.setup_module(_WholeDecoder(self.plain_decoder))
+        self.decoder = fabric.setup_module(self.plain_decoder)
+        self.decoder.mark_forward_method("expect")  # which precision plugins and several devices need
         self.optimizers = {
             "reconstruction": self._optimizer([*self.encoder.parameters(), *self.decoder.parameters()]),
         }
@@ -134,7 +135,7 @@ class Trainer:
         if log_sigma is not None:
             latent = reparametrise(mean, log_sigma.float(), draws[0])
             losses["kl"] = config.kl_weight * kl_divergence(mean, log_sigma.float())
-        reconstruction, log_expected = self.decoder(latent)
+        reconstruction, log_expected = self.decoder.expect(latent)
         losses["reconstruction"] = reconstruction_loss(image, reconstruction.float())
         if log_expected is not None:
             losses["expectation"] = expectation_loss(image, reconstruction.float(), log_expected.float())
@@ -185,7 +186,7 @@ class Trainer:
                 batch = images[start : start + self.config.batch_size]
                 image = self._to_image(batch[self.fabric.global_rank :: self.fabric.world_size])
                 if len(image):
-                    reconstruction = self.decoder(self.encoder(image)[0])[0].float()
+                    reconstruction = self.decoder(self.encoder(image)[0]).float()
                     total += reconstruction_loss(image, reconstruction).double().sum()
         self.encoder.train()
         self.decoder.train()
@@ -279,17 +280,6 @@ class Trainer:
         if config != self.config:
             raise _misfit(run, "it was made with other options")
         return state
-
-
-class _WholeDecoder(nn.Module):
-    """Decoder that returns both outputs from its call, which precision plugins and several devices need."""
-
-    def __init__(self, decoder: Decoder) -> None:
-        super().__init__()
-        self.decoder = decoder
-
-    def forward(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self.decoder.expect(latent)
 
 
 def _misfit(run: Path, reason: str) -> TrainingError:

@@ -5,8 +5,8 @@ Its names load when they are first used: the command line lists the command ``ba
 
 from __future__ import annotations
 
-from onspect.training.features.backbone import BACKBONES, DEFAULT, Backbone, find_backbone
 from onspect.training.features.base import make_base
+from onspect.training.features.trunk import BACKBONES, DEFAULT, Backbone, find_backbone
 
 DEFAULT_BACKBONE = DEFAULT
 

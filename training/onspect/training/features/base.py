@@ -20,8 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.teaching.base_file import BASE_KEY, BaseInfo
 from onspect.runtime.teaching.memory import WHOLE_WEIGHTS
-from onspect.training.features.backbone import DEFAULT, Backbone, find_backbone
-from onspect.training.features.trunk import export_trunk
+from onspect.training.features.trunk import DEFAULT, Backbone, export_trunk, find_backbone
 from onspect.training.to_onnx import OPSET, strip_traces
 
 _STAGES = ("stride8", "stride16", "stride32")
@@ -112,14 +111,26 @@ class _Graph:
         self.initializers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
+    def ints(self, name: str, *values: int) -> str:
+        """Add an initializer int64 [n] and return its name."""
+        return self.value(name, np.array(values, np.int64))
+
+    def number(self, name: str, value: float) -> str:
+        """Add an initializer float32 and return its name."""
+        return self.value(name, np.array(value, np.float32))
+
     def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add a node of one output and return the output's name, which is the node's too."""
-        self.nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
-        return output
+        return self.split(kind, inputs, [output], output, **attributes)[0]
+
+    def split(self, kind: str, inputs: Sequence[str], outputs: list[str], name: str, **attributes: Any) -> list[str]:
+        """Add a node of several outputs and return their names."""
+        self.nodes.append(helper.make_node(kind, list(inputs), outputs, name=name, **attributes))
+        return outputs
 
     def resize(self, planes: str, name: str, size: tuple[int, int]) -> str:
         """Add a bilinear resize of planes to a height and width."""
-        sides = self.value(f"{name}.size", np.array(size, np.int64))
+        sides = self.ints(f"{name}.size", *size)
         return self.node("Resize", [planes, "", "", sides], name, mode="linear", antialias=1, axes=[2, 3])
 
     def add_trunk(self, trunk: onnx.ModelProto, size: tuple[int, int] | None) -> None:
@@ -203,29 +214,27 @@ def _add_score(graph: _Graph, middle: int, coarse: int) -> None:
             pads=[1, 1, 1, 1],
             count_include_pad=1,
         )
-        axis = graph.value(f"memory.axis{stride}", np.array([1], np.int64))
-        length = graph.node("ReduceL2", [pooled, axis], f"memory.length{stride}", keepdims=1)
-        floor = graph.value(f"memory.floor{stride}", np.array(0.5, np.float32))
-        floored = graph.node("Add", [length, floor], f"memory.floored{stride}")
+        length = graph.node(
+            "ReduceL2", [pooled, graph.ints(f"memory.axis{stride}", 1)], f"memory.length{stride}", keepdims=1
+        )
+        floored = graph.node("Add", [length, graph.number(f"memory.floor{stride}", 0.5)], f"memory.floored{stride}")
         parts.append(graph.node("Div", [pooled, floored], f"memory.part{stride}"))
     parts[1] = _enlarge(graph, parts[1], "memory.enlarged", 2)
     joined = graph.node("Concat", parts, "memory.joined", axis=1)
     distances = _add_search(graph, "memory", joined, middle + coarse)
-    padding = graph.value("memory.border", np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64))
-    padded = graph.node("Pad", [distances, padding], "memory.padded", mode="edge")
+    border = graph.ints("memory.border", 0, 0, 1, 1, 0, 0, 1, 1)
+    padded = graph.node("Pad", [distances, border], "memory.padded", mode="edge")
     smooth = graph.node("AveragePool", [padded], "memory.smooth", kernel_shape=[3, 3])
     inspected = graph.value("memory.inspected", np.ones((1, 1, 1, 1), np.float32))
     seen = graph.node("Mul", [smooth, inspected], "memory.seen")
     flat = graph.node("Flatten", [seen], "memory.flat", axis=1)
-    count = graph.value("memory.count", np.array([1], np.int64))
-    graph.nodes.append(
-        helper.make_node("TopK", [flat, count], ["memory.highest", "memory.where"], name="memory.top", axis=1)
-    )
-    one = graph.value("score.axis", np.array([1], np.int64))
-    patches = graph.node("ReduceMean", ["memory.highest", one], "memory.score", keepdims=0)
+    outputs = ["memory.highest", "memory.where"]
+    highest, _ = graph.split("TopK", [flat, graph.ints("memory.count", 1)], outputs, "memory.top", axis=1)
+    one = graph.ints("score.axis", 1)
+    patches = graph.node("ReduceMean", [highest, one], "memory.score", keepdims=0)
     whole = _add_whole(graph, middle + coarse, one)
     weighted = [
-        graph.node("Mul", [part, graph.value(f"{name}.weight", np.array(weight, np.float32))], f"{name}.weighted")
+        graph.node("Mul", [part, graph.number(f"{name}.weight", weight)], f"{name}.weighted")
         for name, part, weight in (("memory", patches, 1.0), ("whole", whole, 0.0))
     ]
     graph.node("Add", weighted, "score")
@@ -238,22 +247,19 @@ def _add_whole(graph: _Graph, width: int, axis: str) -> str:
         mean = graph.node("GlobalAveragePool", [f"stride{stride}"], f"whole.mean{stride}")
         flat = graph.node("Flatten", [mean], f"whole.flat{stride}", axis=1)
         length = graph.node("ReduceL2", [flat, axis], f"whole.length{stride}", keepdims=1)
-        least = graph.value(f"whole.least{stride}", np.array(1e-6, np.float32))
-        unit = graph.node(
-            "Div", [flat, graph.node("Add", [length, least], f"whole.floored{stride}")], f"whole.unit{stride}"
-        )
-        weight = graph.value(f"whole.share{stride}", np.array(WHOLE_WEIGHTS[stride], np.float32))
+        floored = graph.node("Add", [length, graph.number(f"whole.least{stride}", 1e-6)], f"whole.floored{stride}")
+        unit = graph.node("Div", [flat, floored], f"whole.unit{stride}")
+        weight = graph.number(f"whole.share{stride}", WHOLE_WEIGHTS[stride])
         parts.append(graph.node("Mul", [unit, weight], f"whole.part{stride}"))
     joined = graph.node("Concat", parts, "whole.joined", axis=1)
-    squares = _squared_distances(graph, "whole", joined, np.zeros((2, width), np.float16))
+    extended = _extend_queries(graph, "whole", joined), _extend_memory(graph, "whole", np.zeros((2, width), np.float16))
+    squares = graph.node("Gemm", extended, "whole.gemm", transB=1)
     own = graph.node("ReduceSumSquare", [joined, axis], "whole.own", keepdims=1)
     total = graph.node("Add", [squares, own], "whole.total")
-    few = graph.value("whole.count", np.array([1], np.int64))
-    graph.nodes.append(
-        helper.make_node("TopK", [total, few], ["whole.lowest", "whole.where"], name="whole.top", axis=1, largest=0)
-    )
-    zero = graph.value("whole.zero", np.array(0.0, np.float32))
-    roots = graph.node("Sqrt", [graph.node("Max", ["whole.lowest", zero], "whole.positive")], "whole.roots")
+    few, outputs = graph.ints("whole.count", 1), ["whole.lowest", "whole.where"]
+    lowest, _ = graph.split("TopK", [total, few], outputs, "whole.top", axis=1, largest=0)
+    positive = graph.node("Max", [lowest, graph.number("whole.zero", 0.0)], "whole.positive")
+    roots = graph.node("Sqrt", [positive], "whole.roots")
     return graph.node("ReduceMean", [roots, axis], "whole.score", keepdims=0)
 
 
@@ -266,8 +272,7 @@ def _add_map(graph: _Graph, width: int, size: tuple[int, int] | None) -> None:
     large = _enlarge(graph, distances, "map.large", 16)
     if size is not None:
         large = graph.resize(large, "map.resized", size)
-    axis = graph.value("map.channel", np.array([1], np.int64))
-    flat = graph.node("Squeeze", [large, axis], "map.flat")
+    flat = graph.node("Squeeze", [large, graph.ints("map.channel", 1)], "map.flat")
     graph.node("Mul", [flat, graph.value("map.inspected", np.ones((1, 1, 1), np.float32))], "error_map")
 
 
@@ -278,26 +283,22 @@ def _add_search(graph: _Graph, name: str, features: str, width: int) -> str:
     planes = graph.node("Conv", [features, project, offset], f"{name}.projected")
     rows = graph.node("Transpose", [planes], f"{name}.places", perm=[0, 2, 3, 1])
     dimensions = graph.node("Shape", [project], f"{name}.dimensions", start=0, end=1)
-    every = graph.value(f"{name}.every", np.array([-1], np.int64))
-    shape = graph.node("Concat", [every, dimensions], f"{name}.shape", axis=0)
+    shape = graph.node("Concat", [graph.ints(f"{name}.every", -1), dimensions], f"{name}.shape", axis=0)
     vectors = graph.node("Reshape", [rows, shape], f"{name}.queries")
-    axis = graph.value(f"{name}.axis", np.array([1], np.int64))
+    axis = graph.ints(f"{name}.axis", 1)
     nearest = _nearest_squares(graph, name, vectors, axis)
     own = graph.node("ReduceSumSquare", [vectors, axis], f"{name}.own", keepdims=1)
     total = graph.node("Add", [nearest, own], f"{name}.total")
-    zero = graph.value(f"{name}.zero", np.array(0.0, np.float32))
-    roots = graph.node("Sqrt", [graph.node("Max", [total, zero], f"{name}.positive")], f"{name}.roots")
+    positive = graph.node("Max", [total, graph.number(f"{name}.zero", 0.0)], f"{name}.positive")
+    roots = graph.node("Sqrt", [positive], f"{name}.roots")
     sizes = graph.node("Shape", [planes], f"{name}.sizes")
-    single = graph.value(f"{name}.single", np.array([1], np.int64))
-    images = graph.node("Slice", [sizes, *_bounds(graph, name, "images", 0, 1)], f"{name}.images")
-    sides = graph.node("Slice", [sizes, *_bounds(graph, name, "sides", 2, 4)], f"{name}.sides")
+    single = graph.ints(f"{name}.single", 1)
+    images, sides = (
+        graph.node("Slice", [sizes, graph.ints(f"{part}.start", start), graph.ints(f"{part}.end", end)], part)
+        for part, start, end in ((f"{name}.images", 0, 1), (f"{name}.sides", 2, 4))
+    )
     back = graph.node("Concat", [images, single, sides], f"{name}.back", axis=0)
     return graph.node("Reshape", [roots, back], f"{name}.distances")
-
-
-def _squared_distances(graph: _Graph, name: str, queries: str, memory: NDArray[np.float16]) -> str:
-    """Add |m|^2 - 2 q.m for each query and each vector of the memory, which is stored in float16."""
-    return _multiply(graph, f"{name}.gemm", _extend_queries(graph, name, queries), _extend_memory(graph, name, memory))
 
 
 def _nearest_squares(graph: _Graph, name: str, queries: str, axis: str) -> str:
@@ -308,24 +309,22 @@ def _nearest_squares(graph: _Graph, name: str, queries: str, axis: str) -> str:
     """
     extended, vectors = _extend_queries(graph, name, queries), _extend_memory(graph, name, np.zeros((1, 1), np.float16))
     if name not in _IN_PARTS:
-        squares = _multiply(graph, f"{name}.gemm", extended, vectors)
+        squares = graph.node("Gemm", [extended, vectors], f"{name}.gemm", transB=1)
         return graph.node("ReduceMin", [squares, axis], f"{name}.nearest", keepdims=1)
     count = _IN_PARTS[name]
-    more = graph.value(f"{name}.more", np.array([0, 0, count * count, 0], np.int64))
+    more = graph.ints(f"{name}.more", 0, 0, count * count, 0)
     filled = graph.node("Pad", [vectors, more], f"{name}.filled", mode="edge")
     parts = [f"{name}.piece{number}" for number in range(count)]
-    graph.nodes.append(helper.make_node("Split", [filled], parts, name=f"{name}.split", axis=0, num_outputs=count))
-    least = [
-        graph.node("ReduceMin", [_multiply(graph, f"{part}.gemm", extended, part), axis], f"{part}.least", keepdims=1)
-        for part in parts
-    ]
+    least = []
+    for part in graph.split("Split", [filled], parts, f"{name}.split", axis=0, num_outputs=count):
+        squares = graph.node("Gemm", [extended, part], f"{part}.gemm", transB=1)
+        least.append(graph.node("ReduceMin", [squares, axis], f"{part}.least", keepdims=1))
     return graph.node("Min", least, f"{name}.nearest")
 
 
 def _extend_queries(graph: _Graph, name: str, queries: str) -> str:
     """Add a column of ones to queries [queries, dimensions]."""
-    column = graph.value(f"{name}.column", np.array([0, 0, 0, 1], np.int64))
-    one = graph.value(f"{name}.one", np.array(1.0, np.float32))
+    column, one = graph.ints(f"{name}.column", 0, 0, 0, 1), graph.number(f"{name}.one", 1.0)
     return graph.node("Pad", [queries, column, one], f"{name}.extended")
 
 
@@ -333,25 +332,13 @@ def _extend_memory(graph: _Graph, name: str, memory: NDArray[np.float16]) -> str
     """Add rows of -2 m and |m|^2, [vectors, dimensions + 1]. They are constants: a session computes them once."""
     stored = graph.value(f"{name}.vectors", memory)
     vectors = graph.node("Cast", [stored], f"{name}.float", to=TensorProto.FLOAT)
-    doubled = graph.node("Mul", [vectors, graph.value(f"{name}.factor", np.array(-2.0, np.float32))], f"{name}.doubled")
+    doubled = graph.node("Mul", [vectors, graph.number(f"{name}.factor", -2.0)], f"{name}.doubled")
     squares = graph.value(f"{name}.squares", np.zeros(len(memory), np.float32))
-    axis = graph.value(f"{name}.rows", np.array([1], np.int64))
-    column = graph.node("Unsqueeze", [squares, axis], f"{name}.squared")
+    column = graph.node("Unsqueeze", [squares, graph.ints(f"{name}.rows", 1)], f"{name}.squared")
     return graph.node("Concat", [doubled, column], f"{name}.rows.extended", axis=1)
-
-
-def _multiply(graph: _Graph, name: str, queries: str, vectors: str) -> str:
-    return graph.node("Gemm", [queries, vectors], name, transB=1)
 
 
 def _enlarge(graph: _Graph, planes: str, name: str, factor: int) -> str:
     """Add a bilinear enlargement by a whole factor."""
     scales = graph.value(f"{name}.scales", np.array([1, 1, factor, factor], np.float32))
     return graph.node("Resize", [planes, "", scales], name, mode="linear", coordinate_transformation_mode="half_pixel")
-
-
-def _bounds(graph: _Graph, name: str, which: str, start: int, end: int) -> list[str]:
-    return [
-        graph.value(f"{name}.{which}.{edge}", np.array([place], np.int64))
-        for edge, place in (("start", start), ("end", end))
-    ]

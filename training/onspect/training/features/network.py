@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onspect.training.features.backbone import Backbone
-from onspect.training.to_onnx import OPSET, quiet_exporter
+from onspect.training.features.trunk import Backbone
+from onspect.training.to_onnx import convert
 
 _LARGEST = 64  # largest side of an input for torch's export, in multiples of 32 pixels
 
@@ -32,7 +32,10 @@ def export_network(backbone: Backbone, weights: bytes | None) -> onnx.ModelProto
         The graph.
     """
     trunk = _load_timm(backbone) if weights is None else _load_efficientnet(backbone, weights)
-    return _convert(trunk.eval())
+    rows, columns = (torch.export.Dim(name, min=1, max=_LARGEST) for name in ("rows", "columns"))
+    stages = ["stride8", "stride16", "stride32"]
+    example = torch.zeros(2, 3, 96, 128)
+    return onnx.load_from_string(convert(trunk.eval(), example, "planes", stages, {2: 32 * rows, 3: 32 * columns}))
 
 
 def _load_efficientnet(backbone: Backbone, weights: bytes) -> nn.Module:
@@ -146,22 +149,3 @@ def _take_bgr(stem: nn.Conv2d, backbone: Backbone) -> None:
     weight = stem.weight.data / scale
     stem.bias.data = stem.bias.data + (weight * offset).sum(dim=(1, 2, 3))
     stem.weight.data = weight.flip(1)
-
-
-def _convert(trunk: nn.Module) -> onnx.ModelProto:
-    images = torch.export.Dim("N", min=1)
-    rows, columns = (torch.export.Dim(name, min=1, max=_LARGEST) for name in ("rows", "columns"))
-    with quiet_exporter():
-        program = torch.onnx.export(
-            trunk,
-            (torch.zeros(2, 3, 96, 128),),
-            input_names=["planes"],
-            output_names=["stride8", "stride16", "stride32"],
-            dynamic_shapes=({0: images, 2: 32 * rows, 3: 32 * columns},),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None
-    model: onnx.ModelProto = program.model_proto
-    return model

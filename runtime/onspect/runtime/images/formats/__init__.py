@@ -78,10 +78,16 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
     ImageError
         If the format is not supported or the file is damaged.
     """
+    turned = 1
+
+    def check(width: int, height: int, orientation: int = 1) -> None:
+        nonlocal turned
+        turned = orientation
+        accepts(*((height, width) if orientation >= 5 else (width, height)))
+
     for signature, name in _SIGNATURES:
         if data.startswith(signature):
-            frame: Frame = _load(name).decode(data, accepts)
-            return frame
+            return _turn(_load(name).decode(data, check), turned)
     kind = _name_other(data)
     raise ImageError(f"the file is {kind}not a {NAMES} image ({len(data)} bytes); save it as one of these")
 
@@ -193,38 +199,8 @@ def read_orientation(exif: bytes) -> int:
     return 1
 
 
-def accept_turned(accepts: Accepts, width: int, height: int, orientation: int) -> None:
-    """Call `accepts` with the size of a stored picture after its rotation.
-
-    Parameters
-    ----------
-    accepts
-        The function; it may raise ImageError.
-    width
-        Stored width in pixels.
-    height
-        Stored height in pixels.
-    orientation
-        EXIF orientation, 1 to 8.
-    """
-    accepts(*((height, width) if orientation >= 5 else (width, height)))
-
-
-def turn(frame: Frame, orientation: int) -> Frame:
-    """Rotate and mirror a frame by its orientation.
-
-    Parameters
-    ----------
-    frame
-        The stored frame.
-    orientation
-        EXIF or TIFF orientation, 1 to 8.
-
-    Returns
-    -------
-    Frame
-        The frame.
-    """
+def _turn(frame: Frame, orientation: int) -> Frame:
+    """Rotate and mirror a frame by its orientation of EXIF or TIFF, 1 to 8."""
     if orientation == 1:
         return frame
     if orientation in (5, 6, 7, 8):

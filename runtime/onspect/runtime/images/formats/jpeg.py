@@ -11,21 +11,14 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
 
 from onspect.runtime.errors import ImageError
-from onspect.runtime.images.formats import (
-    SEVERAL,
-    Accepts,
-    Frame,
-    accept_turned,
-    decode_by_opencv,
-    read_orientation,
-    turn,
-)
+from onspect.runtime.images.formats import SEVERAL, Frame, decode_by_opencv, read_orientation
 
 _AHEAD = 8  # bytes that libjpeg reads ahead
 _HOLE = 16  # zero bytes in a row: if zeros are coefficients, no picture has 42 equal ones in a row
@@ -117,7 +110,7 @@ class Scan:
     """Position of the end of the data in the file."""
 
 
-def decode(data: bytes, accepts: Accepts) -> Frame:
+def decode(data: bytes, accepts: Callable[[int, int, int], None]) -> Frame:
     """Decode a JPEG file.
 
     Parameters
@@ -125,7 +118,7 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
     data
         The bytes of the file.
     accepts
-        Called with width and height; it may raise ImageError.
+        Called with width and height as stored, and orientation, 1 to 8; it may raise ImageError.
 
     Returns
     -------
@@ -137,9 +130,8 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
     ImageError
         If the file is truncated or damaged, or of a kind that cannot be checked.
     """
-    picture, scans = split(data)
-    orientation = _find_orientation(data)
-    accept_turned(accepts, picture.width, picture.height, orientation)
+    picture, scans, orientation = split(data)
+    accepts(picture.width, picture.height, orientation)
     _refuse_another(data, picture, scans[-1].end)
     if picture.kind == 0xC2:
         from onspect.runtime.images.formats.progressive import check_progressive
@@ -158,24 +150,10 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
             frame = decode_by_opencv(data)
     if frame is None or frame.shape[:2] != (picture.height, picture.width):
         raise ImageError(f"OpenCV cannot decode the JPEG; {_CURE}")
-    return turn(frame, orientation)
+    return frame
 
 
-def _find_orientation(data: bytes) -> int:
-    """Return the orientation, 1 to 8, of a JPEG file whose segments are complete."""
-    position = 2
-    while (marker := data[position + 1]) != 0xDA:
-        if marker == 0xFF:
-            position += 1
-            continue
-        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        if marker == 0xE1 and data[position + 4 : position + 10] == b"Exif\0\0":
-            return read_orientation(data[position + 10 : end])
-        position = end
-    return 1
-
-
-def split(data: bytes) -> tuple[Picture, list[Scan]]:
+def split(data: bytes) -> tuple[Picture, list[Scan], int]:
     """Split a JPEG file at its markers, up to the end marker.
 
     Parameters
@@ -185,8 +163,8 @@ def split(data: bytes) -> tuple[Picture, list[Scan]]:
 
     Returns
     -------
-    tuple[Picture, list[Scan]]
-        The frame header and the scans.
+    tuple[Picture, list[Scan], int]
+        The frame header, the scans, and the orientation of EXIF, 1 to 8.
 
     Raises
     ------
@@ -196,6 +174,7 @@ def split(data: bytes) -> tuple[Picture, list[Scan]]:
     position, restart, tables = 2, 0, b""
     picture: Picture | None = None
     scans: list[Scan] = []
+    orientation: int | None = None
     while True:
         if data[position : position + 1] != b"\xff":
             raise (
@@ -218,6 +197,8 @@ def split(data: bytes) -> tuple[Picture, list[Scan]]:
         if marker in (0xDB, 0xC4):
             _check_tables(marker, segment[4:])
             tables += segment
+        elif marker == 0xE1 and segment[4:10] == b"Exif\0\0" and orientation is None and not scans:
+            orientation = read_orientation(segment[10:])
         elif marker == 0xDD and length == 4:
             restart = int.from_bytes(segment[4:6], "big")
         elif marker in _REFUSED or marker == 0xDC:
@@ -236,7 +217,7 @@ def split(data: bytes) -> tuple[Picture, list[Scan]]:
             position = found.end() - 2
     if picture is None or not scans:
         raise ImageError(f"the JPEG has no picture in it ({len(data)} bytes); copy or capture it again")
-    return picture, scans
+    return picture, scans, orientation or 1
 
 
 @lru_cache(_REMEMBERED)
@@ -263,7 +244,7 @@ def _refuse_another(data: bytes, picture: Picture, end: int) -> None:
     rest = data[data.find(b"\xff\xd9", end) + 2 :].lstrip(b"\0")
     if rest.startswith(b"\xff\xd8\xff"):
         try:
-            other, _ = split(rest)
+            other, _, _ = split(rest)
         except ImageError:
             return
         if {other.width, other.height} == {picture.width, picture.height}:
@@ -350,16 +331,34 @@ def _choose_filling(tables: bytes) -> bytes:
 
     If the code of zeros ends a block, eight zero bytes would represent many blocks.
     """
-    position = 0
-    while position + 21 < len(tables):
-        place, end = position + 4, position + 2 + int.from_bytes(tables[position + 2 : position + 4], "big")
-        while tables[position + 1] == 0xC4 and place + 17 < end:
-            kind, count = tables[place], sum(tables[place + 1 : place + 17])
-            if kind == 0x10 and tables[place + 17] & 15 == 0:  # the first symbol has the code of zeros
-                return b"\xff\x00" * _AHEAD
-            place += 17 + count
-        position = max(end, position + 4)
+    for kind, _, symbols in walk_huffman(tables):
+        if kind == 0x10 and symbols[0] & 15 == 0:  # the first symbol has the code of zeros
+            return b"\xff\x00" * _AHEAD
     return bytes(_AHEAD)
+
+
+def walk_huffman(tables: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield the Huffman tables of a scan's segments, whose tables are whole.
+
+    Parameters
+    ----------
+    tables
+        The segments of tables before a scan, `Scan.tables`.
+
+    Returns
+    -------
+    Iterator[tuple[int, bytes, bytes]]
+        Class and number of a table as one byte, number of codes of 1 to 16 bits, and their symbols.
+    """
+    position = 0
+    while position < len(tables):
+        place, end = position + 4, position + 2 + int.from_bytes(tables[position + 2 : position + 4], "big")
+        while tables[position + 1] == 0xC4 and place < end:
+            counts = tables[place + 1 : place + 17]
+            following = place + 17 + sum(counts)
+            yield tables[place], counts, tables[place + 17 : following]
+            place = following
+        position = end
 
 
 def measure_scan(picture: Picture, scan: Scan) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 
 from onspect.runtime.errors import ImageError
 from onspect.runtime.images.formats import (
     SEVERAL,
-    Accepts,
     Frame,
-    accept_turned,
     decode_by_opencv,
     describe_index,
     read_orientation,
     refuse_following,
-    turn,
 )
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PALETTE = 3  # the colour type
 
 
-def decode(data: bytes, accepts: Accepts) -> Frame:
+def decode(data: bytes, accepts: Callable[[int, int, int], None]) -> Frame:
     """Decode a PNG file.
 
     Parameters
@@ -30,7 +28,7 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
     data
         The bytes of the file.
     accepts
-        Called with width and height; it may raise ImageError.
+        Called with width and height as stored, and orientation, 1 to 8; it may raise ImageError.
 
     Returns
     -------
@@ -49,7 +47,7 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
         raise ImageError("the PNG's header is damaged; copy or capture it again")
     width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
     orientation = read_orientation(first.get(b"eXIf", b""))
-    accept_turned(accepts, width, height, orientation)
+    accepts(width, height, orientation)
     if b"acTL" in first:
         raise ImageError(SEVERAL)
     refuse_following(data, end)
@@ -58,7 +56,7 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
     frame = decode_by_opencv(data)
     if frame is None or frame.shape[:2] != (height, width):
         raise ImageError("OpenCV cannot decode the PNG, or its data is short; copy or capture it again")
-    return turn(frame, orientation)
+    return frame
 
 
 def _check_indices(chunks: list[tuple[bytes, bytes]]) -> None:

@@ -11,7 +11,7 @@ import array
 import numpy as np
 
 from onspect.runtime.errors import ImageError
-from onspect.runtime.images.formats.jpeg import Component, Picture, Scan, measure_scan, split_restarts
+from onspect.runtime.images.formats.jpeg import Component, Picture, Scan, measure_scan, split_restarts, walk_huffman
 
 _HOLE = 48  # zero bytes in a row: smooth gradients have 20
 _DAMAGED = "the JPEG is truncated or damaged: a scan's data does not fit its size; copy or capture it again"
@@ -168,20 +168,13 @@ def _table_of(scan: Scan, component: Component) -> int:
 def _read_tables(segments: bytes) -> dict[tuple[int, int], list[int]]:
     """Return the current Huffman tables: for each 16 bits the length of the code << 8 and its value; 0 for no code."""
     tables: dict[tuple[int, int], list[int]] = {}
-    position = 0
-    while position < len(segments):
-        end = position + 2 + int.from_bytes(segments[position + 2 : position + 4], "big")
-        place = position + 4
-        while segments[position + 1] == 0xC4 and place + 17 <= end:
-            kind, counts = segments[place], segments[place + 1 : place + 17]
-            values = iter(segments[place + 17 : place + 17 + sum(counts)])
-            table: list[int] = []
-            for length, count in enumerate(counts, 1):
-                for _, value in zip(range(count), values, strict=False):
-                    table += [length << 8 | value] * (1 << (16 - length))
-            if len(table) > 1 << 16:
-                raise ImageError(_DAMAGED)
-            tables[kind >> 4, kind & 15] = table + [0] * ((1 << 16) - len(table))
-            place += 17 + sum(counts)
-        position = end
+    for kind, counts, symbols in walk_huffman(segments):
+        values = iter(symbols)
+        table: list[int] = []
+        for length, count in enumerate(counts, 1):
+            for _, value in zip(range(count), values, strict=False):
+                table += [length << 8 | value] * (1 << (16 - length))
+        if len(table) > 1 << 16:
+            raise ImageError(_DAMAGED)
+        tables[kind >> 4, kind & 15] = table + [0] * ((1 << 16) - len(table))
     return tables

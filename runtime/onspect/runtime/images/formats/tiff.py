@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.errors import ImageError
-from onspect.runtime.images.formats import SEVERAL, Accepts, Frame, accept_turned, decode_by_opencv, turn
+from onspect.runtime.images.formats import SEVERAL, Frame, decode_by_opencv
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}
@@ -56,15 +57,15 @@ class _Layout:
     pieces: tuple[tuple[int, int], ...]
 
 
-def decode(data: bytes, accepts: Accepts) -> Frame:
-    """Decode a TIFF file, rotated by its orientation.
+def decode(data: bytes, accepts: Callable[[int, int, int], None]) -> Frame:
+    """Decode a TIFF file, not yet rotated by its orientation.
 
     Parameters
     ----------
     data
         The bytes of the file.
     accepts
-        Called with width and height; it may raise ImageError.
+        Called with width and height as stored, and orientation, 1 to 8; it may raise ImageError.
 
     Returns
     -------
@@ -83,8 +84,8 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
         raise ImageError(
             f"the TIFF is truncated or damaged: its tags are not whole ({len(data)} bytes); {_AGAIN}"
         ) from error
-    accept_turned(accepts, layout.width, layout.height, layout.orientation)
-    return turn(_to_frame(_read_samples(data, layout), layout), layout.orientation)
+    accepts(layout.width, layout.height, layout.orientation)
+    return _to_frame(_read_samples(data, layout), layout)
 
 
 def _read_only_page(data: bytes) -> tuple[dict[int, tuple[int, ...]], Literal["<", ">"]]:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from onspect.runtime.errors import ImageError
-from onspect.runtime.images.formats import (
-    SEVERAL,
-    Accepts,
-    Frame,
-    accept_turned,
-    decode_by_opencv,
-    read_orientation,
-    refuse_following,
-    turn,
-)
+from onspect.runtime.images.formats import SEVERAL, Frame, decode_by_opencv, read_orientation, refuse_following
 
 _HOLE = 16  # zero bytes in a row, which a lossless picture never has; a flat lossy one may have them
 
 
-def decode(data: bytes, accepts: Accepts) -> Frame:
+def decode(data: bytes, accepts: Callable[[int, int, int], None]) -> Frame:
     """Decode a WebP file.
 
     Parameters
@@ -25,7 +18,7 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
     data
         The bytes of the file.
     accepts
-        Called with width and height; it may raise ImageError.
+        Called with width and height as stored, and orientation, 1 to 8; it may raise ImageError.
 
     Returns
     -------
@@ -44,13 +37,13 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
         raise ImageError(SEVERAL)
     refuse_following(data, 8 + int.from_bytes(data[4:8], "little"))
     orientation = read_orientation(chunks.get(b"EXIF", b"").removeprefix(b"Exif\0\0"))
-    accept_turned(accepts, *_read_size(chunks), orientation)
+    accepts(*_read_size(chunks), orientation)
     if bytes(_HOLE) in chunks.get(b"VP8L", b""):
         raise ImageError("the WebP image is damaged: a part of it is all zeros; copy or capture it again")
     frame = decode_by_opencv(data)
     if frame is None:
         raise ImageError("OpenCV cannot decode the WebP image, or it is truncated; copy or capture it again")
-    return turn(frame, orientation)
+    return frame
 
 
 def _read_chunks(data: bytes) -> dict[bytes, bytes]:

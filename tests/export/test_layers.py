@@ -14,7 +14,7 @@ from onspect.calibration.regions import PixelScores, RegionDemand
 from onspect.calibration.scores import Observation, ScoredImage
 from onspect.export import onnx_writer
 from onspect.export.graph import InspectionGraph, fit_normal_error
-from onspect.export.layers.roi_mask import FillIgnored
+from onspect.export.layers import FillIgnored
 from onspect.export.scores import SCORES
 from onspect.runtime.cli import main
 from onspect.runtime.dataset.folder import LabelledImage
@@ -266,6 +266,6 @@ def test_ignored_places_do_not_lower_the_map_s_cut() -> None:
     whole, part = PixelScores(RegionDemand()), PixelScores(RegionDemand(), 0.25)
     for scores, error_map in ((whole, inspected), (part, np.vstack([inspected, np.zeros((30, 100), np.float32)]))):
         image = LabelledImage(Path("a.png"), "good")
-        scores.add(Observation(ScoredImage(image, "", 0.0), error_map, 10, 100))
+        scores.add(Observation(ScoredImage(image, "", score=0.0), error_map, 10, 100))
     rule = Rule("pixel_fpr", rate=0.01)
     assert part.find_cut(rule) == whole.find_cut(rule)

@@ -1,1 +1,0 @@
-"""Layers that an exported graph adds to a network."""

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from onspect.runtime.errors import ImageError
 from onspect.runtime.images.decode import Frame
-from onspect.runtime.images.working_size import own_size
 from onspect.runtime.model.schema import Preprocess
 
 if TYPE_CHECKING:
@@ -101,6 +100,8 @@ def prepare_at(frame: Frame, preprocess: Preprocess, placement: Placement | None
     """
     width, height = preprocess.width, preprocess.height
     if preprocess.keep_aspect:
+        from onspect.runtime.images.working_size import own_size  # it loads `statistics`, which takes long
+
         height, width = own_size(frame.shape[0], frame.shape[1], height * width)
     if placement is not None:
         frame = placement.cut(frame, (width, height))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from onspect.runtime.errors import ChoiceError, DatasetError
 from onspect.runtime.images.files import list_folder
+from onspect.runtime.text import count_of
 
 _LOG = logging.getLogger("onspect")
 
@@ -125,14 +126,9 @@ def _expand(argument: str) -> list[str]:
         raise DatasetError(f"no file matches {argument!r}; check the pattern")
     if len(files) < len(matches) and "**" not in argument:
         count = len(matches) - len(files)
-        _LOG.warning(
-            "%d folder%s matched by %r %s left out; name %s",
-            count,
-            "s" * (count != 1),
-            argument,
-            "is" if count == 1 else "are",
-            "it" if count == 1 else "them",
-        )
+        verb, pronoun = ("is", "it") if count == 1 else ("are", "them")
+        folders = count_of(count, "folder")
+        _LOG.warning("%s matched by %r %s left out; name %s", folders, argument, verb, pronoun)
     return files
 
 

@@ -100,7 +100,7 @@ def prepare_at(frame: Frame, preprocess: Preprocess, placement: Placement | None
     """
     width, height = preprocess.width, preprocess.height
     if preprocess.keep_aspect:
-        from onspect.runtime.images.working_size import own_size  # it loads `statistics`, which takes long
+        from onspect.runtime.images.working_size import own_size
 
         height, width = own_size(frame.shape[0], frame.shape[1], height * width)
     if placement is not None:

@@ -46,8 +46,7 @@ def decode(data: bytes, accepts: Callable[[int, int, int], None]) -> Frame:
     if chunks[0][0] != b"IHDR" or len(header) != 13:
         raise ImageError("the PNG's header is damaged; copy or capture it again")
     width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
-    orientation = read_orientation(first.get(b"eXIf", b""))
-    accepts(width, height, orientation)
+    accepts(width, height, read_orientation(first.get(b"eXIf", b"")))
     if b"acTL" in first:
         raise ImageError(SEVERAL)
     refuse_following(data, end)

@@ -1,4 +1,5 @@
 import errno
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import Result
+
+from onspect.demo.parts import draw_dataset
 
 from ..conversions import converted
 from ..sharing import Share
@@ -180,6 +183,8 @@ def test_demo_that_is_interrupted_leaves_nothing(onspect: Run, tmp_path: Path, m
         assert (tmp_path / "demo" / "parts" / "train").exists()
         raise KeyboardInterrupt
 
+    few = functools.partial(draw_dataset, good=1, defective=1)
+    monkeypatch.setattr("onspect.demo.parts.draw_dataset", lambda *some, **named: few(*some, **named | {"train": 2}))
     monkeypatch.setattr("onspect.training.features.make_base", interrupt)
     result = onspect("demo", "-o", tmp_path / "demo")
     assert (result.exit_code, "Aborted" in result.stderr) == (1, True)

@@ -245,7 +245,7 @@ def write_member(folder: Path, work: str) -> Path:
 def test_an_error_is_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What goes wrong in every process is one error of the command, and the processes themselves say nothing."""
+    """A failure in every process is one error of the command, and the processes themselves print nothing."""
     monkeypatch.setattr(sys, "executable", str(write_member(tmp_path, 'raise TrainingError("training diverged")')))
     with pytest.raises(TrainingError, match=r"^training diverged$"):
         launcher.train_together([], 2, tmp_path / "run")

@@ -340,9 +340,9 @@ def walk_huffman(tables: bytes) -> Iterator[tuple[int, bytes, bytes]]:
     tables
         The segments of tables before a scan, `Scan.tables`.
 
-    Yields
-    ------
-    tuple[int, bytes, bytes]
+    Returns
+    -------
+    Iterator[tuple[int, bytes, bytes]]
         Class and number of a table as one byte, number of codes of 1 to 16 bits, and their symbols.
     """
     position = 0

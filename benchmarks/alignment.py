@@ -24,10 +24,13 @@ import argparse
 import dataclasses
 import functools
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the search is timed as in `onspect run`
 
 import cv2
 import numpy as np

@@ -1,13 +1,13 @@
 """Is the provider openvino-bf16 a faster form of a taught file, and what does it cost in verdicts?
 
-Judges all images of val/ and test/ with the first file on onnxruntime in float32, and with each file on openvino-bf16,
-on one thread and one after the other for each image, so that a disturbance hits all. Each file needs a margin that was
-measured on other images (onspect bench MODEL DATA/train/good --margin 90%). Prints for each file its megabytes, the
-image AUROC, the images per second (processor time from file to verdict, and of the model alone) as a ratio to
-onnxruntime, the share of the images that ran again in float32, and the verdicts that differ from the same file's on
-onnxruntime and from the first file's. The second table has the same shares and counts at the thresholds that reject
-2%, 5%, 10% and 20% of the good images, from the scores of the first. Needs onspect[cpu,train,openvino] and a processor
-with bfloat16.
+Judges all images of val/ and test/ with each file, on onnxruntime in float32 and on openvino-bf16. It runs on one
+thread, with all files in turn for each image, so that other load affects all of them. Each file needs a margin that was
+measured on other images (onspect bench MODEL DATA/train/good --margin 90%). Prints for each file its size in MB and the
+image AUROC. Then it prints the images a second as a ratio to the first file on onnxruntime: processor time from file to
+verdict, and of the model alone. Then follow the share of the images that ran again in float32, and the number of
+verdicts that differ from onnxruntime's with the same file and with the first file. The second table has these shares
+and numbers at the thresholds that reject 2%, 5%, 10% and 20% of the good images. Needs onspect[cpu,train,openvino] and
+a processor with bfloat16.
 
     python benchmarks/bfloat16.py part.onnx part-fp16.onnx --data magnetic_tile
 """

@@ -40,7 +40,7 @@ from onspect.runtime.images.decode import quieten_opencv
 from onspect.runtime.teaching.base_file import edit_graph, parse_base_file
 from onspect.runtime.teaching.extract import Extractor
 from onspect.runtime.teaching.fit import fit_memory
-from onspect.runtime.teaching.memory import Features, nearest_distances, score_distances
+from onspect.runtime.teaching.memory import Features, score_images
 from onspect.runtime.teaching.threshold import RATE
 from onspect.training.features import make_base
 
@@ -188,8 +188,8 @@ def check_teaching(random: np.random.Generator, pool: Features, draws: int, coun
         fitted = fit_memory(pool.take(order[:count]), np.arange(count), seed=int(random.integers(2**31)))
         threshold = conformal(fitted.scores.astype(np.float64), rate)
         fresh = pool.take(order[count:])
-        distances = nearest_distances(fitted.metric.patches(fresh), fitted.vectors.astype(np.float32))
-        row[:] = score_distances(distances, fresh.middle.shape[2:]) >= threshold
+        patches, vectors = fitted.metric.patches(fresh), fitted.vectors.astype(np.float32)
+        row[:] = score_images(patches, vectors, fresh.shapes) >= threshold
     first = int(rejected[:, 0].sum())  # one picture a draw: the binomial interval needs independent trials
     low, high = rate_interval(first, draws)
     shares = rejected.mean(axis=1)

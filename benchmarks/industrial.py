@@ -1,13 +1,15 @@
 """How well does a memory of good parts find real defects, and at what cost?
 
-Teaches on DATA/train/good with the default options for each seed, and measures on val/ and test/ together, as the
-literature does, and on val/ alone: image AUROC, false rejects at 95% and 99% recall, pixel AUROC, AUPRO. Measures also
-the seconds of teaching on all cores with reading the pictures, the milliseconds an image on one core at the working
-size and at 256 x 256, and the megabytes of the file. All files accept frames of any size (--any-size), so that no image
-is a fault. Then it draws a few good pictures several times, fits a memory to each draw as `onspect teach` does, and
-prints mean, lowest and highest image AUROC. For this, features are extracted once, at the working size of all pictures,
-and kept in -o/features; distances are computed by numpy. Finished rows are kept in -o/results.json and are not measured
-again. Needs onspect[cpu,train].
+For each seed, it teaches DATA/train/good with the default options. It measures image AUROC, false rejects at 95% and
+99% recall, pixel AUROC and AUPRO on val/ and test/ together, as the literature does, and on val/ alone. It also
+measures the seconds of teaching on all cores, from reading the pictures to the written file; the milliseconds an image
+on one core, at the working size and at 256 x 256; and the size of the file in MB. All files accept frames of any size
+(--any-size), so that no image is a fault.
+
+Then it draws a few good pictures several times, and fits a memory to each draw as `onspect teach` does. It prints the
+mean, lowest and highest image AUROC. Features are extracted once, at the working size of all pictures, and kept in
+-o/features; numpy computes the distances. Finished rows are kept in -o/results.json and not measured again. Needs
+onspect[cpu,train].
 
     python benchmarks/industrial.py DATA -o results [--seeds 0,1,2] [--pictures 5,10,20,50,200] [--draws 5]
         [--limit 0] [--skip-speed]
@@ -42,8 +44,8 @@ from onspect.runtime.teaching import teach
 from onspect.runtime.teaching.base_file import FEATURES, BaseFile, edit_graph, fold_channels, parse_base_file
 from onspect.runtime.teaching.extract import Extractor, Images, open_session
 from onspect.runtime.teaching.fill import fit_images
-from onspect.runtime.teaching.memory import Features, nearest_distances, score_distances
-from onspect.runtime.teaching.pictures import load
+from onspect.runtime.teaching.memory import Features, score_images
+from onspect.runtime.teaching.pictures import load, load_like
 from onspect.training.features import make_base
 
 SPLITS = {"val and test": ("val", "test"), "val": ("val",)}
@@ -111,11 +113,11 @@ class KeptExtractor(Extractor):
         path = self.folder / f"{name}.npz"
         if name not in self.seen and path.exists():
             with np.load(path) as found:
-                self.seen[name] = Features(found["fine"], found["middle"], found["coarse"])
+                self.seen[name] = Features([found["fine"]], [found["middle"]], [found["coarse"]])
         elif name not in self.seen:
             self.seen[name] = features = super()._extract_one(image)
             content = io.BytesIO()
-            np.savez(content, fine=features.fine, middle=features.middle, coarse=features.coarse)
+            np.savez(content, fine=features.fine[0], middle=features.middle[0], coarse=features.coarse[0])
             write_atomically(path, content.getvalue())
         return self.seen[name]
 
@@ -132,12 +134,14 @@ class Curve:
     def read(cls, data: Path, base: BaseFile, folder: Path) -> Curve:
         """Read all images of a dataset; features are kept in the folder."""
         found = load(data, None, None, 65535, True, None, None)
-        height, width, channels = found.images.shape[1:]
+        preprocess = found.preprocess
         judged = {}
         for split in ("val", "test"):
             images = {image.path: image.kind != GOOD for image in find_images(data, split)}
-            read = load(list(images), (width, height), channels, 65535, True, None, None)
+            read = load_like(list(images), preprocess, None)
             judged[split] = (read.images, np.array([images[path] for path in read.paths]))
+        height, width = ("H", "W") if preprocess.keep_aspect else (preprocess.height, preprocess.width)
+        channels = preprocess.channels
         graph = edit_graph(base.graph, fold_channels(base.graph, channels), input_shape=(height, width, channels))
         session = open_session(edit_graph(graph, {}, outputs=FEATURES))
         folder.mkdir(exist_ok=True)
@@ -150,8 +154,9 @@ class Curve:
         memory = fitted.vectors.astype(np.float32)
         scores, defective = {}, {}
         for split, (images, labels) in self.judged.items():
-            patches = fitted.metric.patches(self.extractor.extract(images))
-            scores[split] = score_distances(nearest_distances(patches, memory), fitted.shape)
+            found = self.extractor.extract(images)
+            patches = fitted.metric.patches(found)
+            scores[split] = score_images(patches, memory, found.shapes)
             defective[split] = labels
         areas = {
             name: float(

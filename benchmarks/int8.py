@@ -1,17 +1,17 @@
-"""INT8 and FP16 against float32 on labelled images, file to verdict, on onnxruntime and OpenVINO.
+"""INT8 and FP16 compared with float32 on labelled images, from file to verdict, on onnxruntime and OpenVINO.
 
-Takes a calibrated float32 model file and its dataset. Writes it in fp16, in int8 as `onspect export --int8` chooses the
-layers, and in int8 throughout; runs each on one thread.
-Thresholds are chosen on val/ from each one's own scores, by the file's policy and by three others; verdicts are those
-of test/, and of val/ and test/ together. Every contestant judges the same images in turns with the others, so that a
-disturbance hits all, and speeds are ratios within a turn. Exits with 1, unless the machine was busy, where the best
-int8 is below 1.4 times float32 from file to verdict, or moves AUROC by more than 0.005, or flips more than 0.2% of the
-verdicts of test/. Needs onspect[cpu,train], and onspect[openvino] for its rows.
+Takes a calibrated float32 model file and its dataset. Writes the file in fp16, in int8 as `onspect export --int8`
+chooses the layers, and with all layers in int8. Each runs on one thread. Thresholds are chosen on val/ from each file's
+own scores, by the policy of the file and by three others. Verdicts are those of test/, and of val/ and test/ together.
+All files judge the same images in turns, so that other load affects all of them, and a speed is a ratio within a turn.
+Exits with 1 if the best int8 is less than 1.4 times as fast as float32 from file to verdict, moves AUROC by more than
+0.005, or flips more than 0.2% of the verdicts of test/. On a busy machine it exits with 0. Needs onspect[cpu,train],
+and onspect[openvino] for its rows.
 
     python benchmarks/int8.py part.onnx magnetic_tile [--turns 40] [--json result.json]
 
-A file from `onspect teach` is compared with its small forms, each by the threshold that teaching gave it, on val/ and
-test/ together; --small names forms that `onspect export` has written already. No exit code judges those.
+A file from `onspect teach` is compared with its small forms on val/ and test/ together, each with the threshold that
+teaching chose. --small names forms that `onspect export` has written already. The exit code is then 0.
 """
 
 from __future__ import annotations

@@ -17,6 +17,15 @@ def test_citation_names_the_version_and_the_licence() -> None:
     assert facts == {"version": project["version"], "license": project["license"]}
 
 
+def test_citation_and_package_link_the_same_paper() -> None:
+    """The address of the paper in the package's metadata is one of the references of the citation."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    references = re.findall(r'^    url: "(https://\S+)"$', citation, re.MULTILINE)
+    assert len(references) == 2
+    assert project["urls"]["Paper"] in references
+
+
 def test_classifiers_name_the_oldest_python_that_is_allowed() -> None:
     """The first Python of the classifiers, which CI tries one by one, is the one that `requires-python` begins with."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from onspect.demo.parts import draw_dataset, draw_part
 from onspect.runtime.cli import main
+from onspect.runtime.images.region import read_region
 from onspect.runtime.inspection.inspector import Inspector
-from onspect.runtime.line.config import read_config
+from onspect.runtime.line.config import DashboardConfig, read_config
 from onspect.runtime.model.file import read_model_file
 from onspect.runtime.model.schema import ModelInfo, SourceLimits, Threshold
 from onspect.runtime.presence.settings import KEYS
@@ -141,6 +142,42 @@ def test_teaching_examples_run(
             (tmp_path / folder / f"{number}.png").write_bytes(cv2.imencode(".png", part)[1].tobytes())
     monkeypatch.chdir(tmp_path)
     assert run_examples("teach.md", capsys) == 1
+
+
+@pytest.mark.slow
+def test_training_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of training in docs/python.md trains (here one epoch), exports and converts."""
+    monkeypatch.chdir(tmp_path)
+    draw_dataset(Path("parts"), seed=0, train=24, good=6, defective=2, size=64)
+    (code,) = find_blocks("python.md", "py")
+    shorter = code.replace('preset="fast"', 'preset="fast", epochs=1')
+    assert shorter != code
+    exec(compile(shorter, "python.md", "exec"), {})
+    assert read_model_file("small.onnx").info.provenance.precision == "int8"
+
+
+def test_archive_example_reads_rejects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of docs/scale.md reads the rejects of a folder of Parquet files."""
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.chdir(tmp_path)
+    Path("verdicts.parquet").mkdir()
+    parquet.write_table(pyarrow.table({"verdict": ["ok", "ng", "fault"]}), "verdicts.parquet/0.parquet")
+    names: dict[str, Any] = {}
+    (code,) = find_blocks("scale.md", "python")
+    exec(compile(code, "scale.md", "exec"), names)
+    assert names["table"].num_rows == 1
+
+
+def test_configuration_files_of_pages_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dashboard's section of line.toml in docs/dashboard.md and the region file in docs/regions.md are valid."""
+    monkeypatch.setenv("ONSPECT_TOKEN", "geheim")
+    (section,) = find_blocks("dashboard.md", "toml")
+    (tmp_path / "line.toml").write_text(section, encoding="utf-8")
+    assert read_config(tmp_path / "line.toml").dashboard == DashboardConfig("0.0.0.0:8080", "geheim")
+    (content,) = find_blocks("regions.md", "toml")
+    (tmp_path / "roi.toml").write_text(content, encoding="utf-8")
+    assert read_region(tmp_path / "roi.toml").frame == (640, 480)
 
 
 @pytest.mark.slow
@@ -427,12 +464,11 @@ def test_page_of_faults_names_tests_that_exist() -> None:
     assert count >= 25
 
 
-def find_commands(page: Path) -> list[list[str]]:
-    """Return the words of each command of Onspect and of benchmarks/ in a page's shell blocks and inline code.
+def find_commands(text: str) -> list[list[str]]:
+    """Return the words of each command of Onspect and of benchmarks/ in shell blocks and inline code of Markdown.
 
     Inline code may end in an option whose value is left out, so it gets one more word.
     """
-    text = page.read_text(encoding="utf-8")
     found = []
     for block in re.findall(r"^ *```(?:sh|console)\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE):
         found += [line.strip().removeprefix("$ ") for line in block.replace("\\\n", " ").splitlines()]
@@ -474,18 +510,47 @@ def find_wrong_words(words: list[str]) -> list[str]:
 
 def test_commands_of_pages_are_valid() -> None:
     """Each command of a page exists with its options, and each benchmark is a script of this repository."""
-    commands = [(page.name, words) for page in PAGES for words in find_commands(page)]
+    commands = [(page.name, words) for page in PAGES for words in find_commands(page.read_text(encoding="utf-8"))]
     assert len(commands) > 100
     assert [(name, " ".join(words), wrong) for name, words in commands if (wrong := find_wrong_words(words))] == []
 
 
-def test_wrong_commands_are_found(tmp_path: Path) -> None:
+def test_wrong_commands_are_found() -> None:
     """Unknown commands, options and scripts are found, in blocks and in inline code."""
-    page = tmp_path / "page.md"
-    page.write_text(
+    page = (
         "```sh\nonspect teach good/ -o part.onnx  # a file\nonspect teach good/ --best\nonspect score part.onnx -o\n"
-        "python benchmarks/none.py\n```\n`onspect fly`, `python benchmarks/lamp.py --fast` and `onspect score -o`.\n",
-        encoding="utf-8",
+        "python benchmarks/none.py\n```\n`onspect fly`, `python benchmarks/lamp.py --fast` and `onspect score -o`.\n"
     )
     found = [find_wrong_words(words) for words in find_commands(page)]
     assert [len(wrong) for wrong in found] == [0, 1, 1, 1, 1, 1, 0]
+
+
+FIGURE = re.compile(r"(?<![\d.])\d+\.\d+(?![\d.])|\d ?%|\d (?:ms|us|s|minutes|MB|MiB)\b")
+"""A measured number in prose or a table: with decimals, in percent or with a unit, but not a version."""
+
+
+def find_unproved_sections(text: str) -> list[str]:
+    """Return the headings of the sections of Markdown that have a figure and no command that measures it."""
+    found = []
+    for section in re.split(r"^(?=## )", text, flags=re.MULTILINE):
+        prose = re.sub(r"^```.*?^```$|`[^`]+`", "", section, flags=re.DOTALL | re.MULTILINE)
+        if FIGURE.search(prose) and not find_commands(section):
+            found.append(section.splitlines()[0])
+    return found
+
+
+def test_figures_of_the_research_log_have_a_command() -> None:
+    """Each section of a page of research that has a figure has a command of Onspect or of benchmarks/."""
+    pages = sorted(DOCS.glob("research-*.md"))
+    assert len(pages) > 8
+    found = {page.name: find_unproved_sections(page.read_text(encoding="utf-8")) for page in pages}
+    assert {name: headings for name, headings in found.items() if headings} == {}
+
+
+def test_figures_without_a_command_are_found() -> None:
+    """A figure in prose or in a table needs a command in its own section; numbers in code and versions do not."""
+    page = (
+        "# Page\n\n## A\n\nIt took 3 ms.\n\n## B\n\n| rate |\n|---|\n| 4% |\n\n`onspect bench part.onnx` prints it.\n"
+        "\n## C\n\n| AUROC |\n|---|\n| 0.97 |\n\n## D\n\nOf 0.1.0, `--size 0.5`.\n"
+    )
+    assert find_unproved_sections(page) == ["## A", "## C"]

@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import Result
 from matplotlib.axes import Axes
 
 from onspect.calibration.metrics.image import measure_areas
-from onspect.compare import experiments
+from onspect.compare import experiments, workers
 from onspect.compare.datasets import load_dataset
+from onspect.compare.experiments import Settings
 from onspect.compare.figures import choose_examples, draw_figures
 from onspect.compare.results import gather
 from onspect.compare.run import Plan, _choose_scores, _plan_experiments
+from onspect.compare.workers import Work, complete_experiments
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.training import session
@@ -278,6 +281,19 @@ def test_every_class_in_processes(drawn_idx: Path, onspect: Onspect, tmp_path: P
     row = next(line for line in result.stdout.splitlines() if line.startswith("| mean |"))
     assert float(row.split("|")[3]) == pytest.approx(np.mean(list(found.values())), abs=5e-5)
     assert {item["jobs"] for item in read_json(tmp_path)["trained"]} == {2}
+
+
+@pytest.mark.parametrize(("limit", "threads"), [("", 4), ("1", 1), ("3,2", 3), ("8", 4), ("many", 4)])
+def test_one_job_has_all_cores_up_to_the_limit_of_the_environment(
+    drawn_idx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, threads: int
+) -> None:
+    """A single job uses every core that the process may use, and no more threads than OMP_NUM_THREADS."""
+    monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    monkeypatch.setattr(workers, "available_cores", lambda: 4)
+    settings = Settings("bars", "", "paper", 1, 12)
+    work = Work(settings, drawn_idx, "paper", tmp_path, 1)
+    complete_experiments([], work, load_dataset(drawn_idx, limit=12), lambda _: None)
+    assert torch.get_num_threads() == threads
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from onspect.runtime.model.file import read_model_file
 from onspect.runtime.teaching import add, take_back, teach
 from onspect.runtime.teaching.extract import Extractor
 from onspect.runtime.teaching.graph_values import Stored, read_metric
-from onspect.runtime.teaching.memory import nearest_distances, score_distances
+from onspect.runtime.teaching.memory import score_images
 
 from ..runtime.teaching.conftest import base_file, parts, taught, taught_once, write_pictures
 from ..runtime.teaching.test_teach import graph_of, load, score
@@ -69,9 +69,8 @@ def test_int8_memory_is_of_its_own_features(taught: Path, parts: Path, tmp_path:
     images = load(small, parts / "test/good")
     features = Extractor.open(graph_of(small)).extract(images)
     metric, stored = read_metric(graph_of(small)), Stored.read(graph_of(small))
-    distances = nearest_distances(metric.patches(features), stored.vectors.astype(np.float32))
-    rows, columns = features.middle.shape[2:]
-    assert score(small, images) == pytest.approx(score_distances(distances, (rows, columns)), rel=1e-2)
+    expected = score_images(metric.patches(features), stored.vectors.astype(np.float32), features.shapes)
+    assert score(small, images) == pytest.approx(expected, rel=1e-2)
     trained = score(small, load(small, parts / "train/good"))
     assert trained.max() < 0.2 * np.median(score(small, images))
 

@@ -140,7 +140,10 @@ def _follow_parent() -> None:
 
 
 def _use_cores(jobs: int) -> None:
-    torch.set_num_threads(max(1, available_cores() // jobs))
+    """Divide the cores among the jobs. OMP_NUM_THREADS is the limit of a job, as for torch itself."""
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    threads = available_cores() // jobs
+    torch.set_num_threads(max(1, min(threads, int(limit)) if limit.isdecimal() else threads))
 
 
 def _interrupt(number: int, _frame: object) -> None:

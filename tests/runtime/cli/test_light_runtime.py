@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,17 @@ __all__ = ["base_file", "parts"]
 
 HEAVY = ["torch", "sklearn", "onnx", "onnxscript", "matplotlib", "lightning_fabric", "safetensors", "scipy", "jinja2"]
 HEAVY += ["ray", "pyarrow", "fsspec", "openvino"]
+
+
+MISSING = (
+    "import sys\n"
+    "class Missing:\n"
+    "    def find_spec(self, name, path=None, target=None):\n"
+    "        if name.partition('.')[0] in sys.argv[1].split(','):\n"
+    "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+    "sys.meta_path.insert(0, Missing())\n"
+)
+"""Beginning of a script for which the packages of its first argument are missing."""
 
 
 def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -84,16 +96,7 @@ def test_every_error_is_public() -> None:
 )
 def test_missing_package_names_the_extra(calibrated: Path, package: str, arguments: list[str], extra: str) -> None:
     """If a package is missing, the command that needs it fails with the line that installs it."""
-    script = (
-        "import sys\n"
-        "class Missing:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.partition('.')[0] == sys.argv[1]:\n"
-        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
-        "sys.meta_path.insert(0, Missing())\n"
-        "from onspect.runtime.cli import main\n"
-        "main(sys.argv[2:], prog_name='onspect')"
-    )
+    script = MISSING + "from onspect.runtime.cli import main\nmain(sys.argv[2:], prog_name='onspect')"
     done = run(script, package, *(str(calibrated) if name == calibrated.name else name for name in arguments))
     assert done.returncode == 1
     assert done.stderr == f"Error: 'onspect {arguments[0]}' needs {package}: pip install 'onspect[{extra}]'\n"
@@ -112,21 +115,43 @@ def test_missing_package_names_the_extra(calibrated: Path, package: str, argumen
 def test_missing_package_of_a_sink_is_known(package: str, sink: str, extra: str) -> None:
     """If a sink's package is missing, opening the sink names it, and the command line knows the extra it is in."""
     script = (
-        "import sys\n"
-        "class Missing:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.partition('.')[0] == sys.argv[1]:\n"
-        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
-        "sys.meta_path.insert(0, Missing())\n"
-        "from onspect.runtime.cli.base import _EXTRAS\n"
+        MISSING + "from onspect.runtime.extras import EXTRAS\n"
         "from onspect.runtime.sinks import open_sink\n"
         "try:\n"
         "    open_sink(sys.argv[2], append=True)\n"
         "except ImportError as error:\n"
-        "    print(_EXTRAS[error.name.partition('.')[0]])"
+        "    print(EXTRAS[error.name.partition('.')[0]])"
     )
     done = run(script, package, sink)
     assert (done.stderr, done.stdout.strip()) == ("", extra)
+
+
+@pytest.mark.slow
+def test_check_of_a_line_lists_each_missing_package(tmp_path: Path, calibrated: Path) -> None:
+    """A package that is not installed fails what needs it; the other parts of the line are checked too."""
+    (tmp_path / "line.toml").write_text(
+        f"[model]\nfile = '{calibrated}'\n[[source]]\naddress = '/dev/video997'\n"
+        f"[[sink]]\nto = 'jsonl:{tmp_path / 'verdicts.jsonl'}'\n[[sink]]\nto = 'mqtt://127.0.0.1/line'\n"
+        "[signal]\naddress = 'modbus://127.0.0.1'\n[dashboard]\nlisten = '127.0.0.1:0'\n",
+        encoding="utf-8",
+    )
+    script = MISSING + "from onspect.runtime.cli import main\nmain(['run', '--check', sys.argv[2]])"
+    done = run(script, "paho,pymodbus,starlette", str(tmp_path / "line.toml"))
+    assert done.returncode == 1
+    rows = [re.split(r" (ok|FAILS) +", line) for line in done.stdout.splitlines()]
+    found = {name.strip(): (state, detail) for name, state, detail in rows}
+    assert {name: state for name, (state, _) in found.items()} == {
+        "model": "ok",
+        "source 1": "FAILS",
+        "sink 1": "ok",
+        "sink 2": "FAILS",
+        "signal": "FAILS",
+        "dashboard": "FAILS",
+    }
+    for name, package, extra in (("sink 2", "paho", "mqtt"), ("signal", "pymodbus", "modbus")):
+        assert f"it needs {package}: pip install 'onspect[{extra}]'" in found[name][1]
+    assert found["dashboard"][1] == "it needs starlette: pip install 'onspect[web]'"
+    assert "4 checks of the line failed" in done.stderr
 
 
 @pytest.mark.slow

@@ -29,6 +29,9 @@ def test_sentences_are_wrapped_on_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
     assert max(map(len, lines)) <= 40
     assert " ".join(lines[1:]) == text.splitlines()[1].strip()
     assert wrap(text, err=True) == text
+    indented = wrap(text, indent=9).splitlines()
+    assert [line[:9] for line in indented[1:]] == ["verdict: ", *[" " * 9] * (len(indented) - 2)]
+    assert max(map(len, indented)) <= 40
 
 
 def test_short_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

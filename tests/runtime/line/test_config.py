@@ -158,5 +158,5 @@ def test_what_is_no_toml_is_refused_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(ChoiceError, match=r"none\.toml"):
         read_config(tmp_path / "none.toml")
     (tmp_path / "line.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(ChoiceError, match="not TOML"):
+    with pytest.raises(ChoiceError, match=r"line\.toml' is not text; give the line's configuration, a TOML file"):
         read_config(tmp_path / "line.toml")

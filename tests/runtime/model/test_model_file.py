@@ -220,7 +220,7 @@ def test_foreign_onnx_file_is_refused(tmp_path: Path, tiny_graph: Callable[..., 
 def test_newer_format_is_refused_with_both_versions(calibrated: Path) -> None:
     """A file of a newer format names its version and the newest that this release reads."""
     rewrite_metadata(calibrated, lambda content: content.update(format_version=7))
-    with pytest.raises(ModelFileError, match=r"format version 7, and this onspect reads up to 4: upgrade"):
+    with pytest.raises(ModelFileError, match=r"format version 7, and this onspect reads up to 5: upgrade"):
         read_model_file(calibrated)
 
 

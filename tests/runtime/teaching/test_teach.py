@@ -26,7 +26,7 @@ from onspect.runtime.teaching.memory import (
     Metric,
     learn_metric,
     nearest_distances,
-    score_distances,
+    score_images,
     score_whole,
     whole_vectors,
 )
@@ -131,9 +131,7 @@ def test_numpy_score_is_the_graph_s(taught: Path, parts: Path) -> None:
     images = np.concatenate([load(taught, parts / "test" / kind) for kind in ("good", "spot")])
     graph = graph_of(taught)
     features, metric, stored = Extractor.open(graph).extract(images), read_metric(graph), Stored.read(graph)
-    shape = features.middle.shape[2:]
-    distances = nearest_distances(metric.patches(features), stored.vectors.astype(np.float32))
-    expected = score_distances(distances, (shape[0], shape[1]))
+    expected = score_images(metric.patches(features), stored.vectors.astype(np.float32), features.shapes)
     assert score(taught, images) == pytest.approx(expected, rel=HALF)
 
 
@@ -143,13 +141,12 @@ def test_search_in_parts_finds_the_nearest(taught: Path, parts: Path, count: int
     graph, images = graph_of(taught), load(taught, parts / "test/good")[:3]
     features = Extractor.open(graph).extract(images)
     patches = read_metric(graph).patches(features)
-    flat, random = patches.reshape(-1, patches.shape[-1]), np.random.default_rng(0)
+    flat, random = np.concatenate(patches), np.random.default_rng(0)
     vectors = (flat[random.integers(len(flat), size=count)] + random.normal(0, 0.1, (count, 1))).astype(np.float16)
     squares = np.square(vectors.astype(np.float32)).sum(axis=1)
     session = open_session(edit_graph(graph, {"memory.vectors": vectors, "memory.squares": squares}))
     found = [float(session.run(["score"], {"image": image[None]})[0][0]) for image in images]
-    shape = features.middle.shape[2:]
-    expected = score_distances(nearest_distances(patches, vectors.astype(np.float32)), (shape[0], shape[1]))
+    expected = score_images(patches, vectors.astype(np.float32), features.shapes)
     assert found == pytest.approx(expected, rel=HALF)
 
 
@@ -159,10 +156,10 @@ def test_map_is_the_graph_s(taught: Path, parts: Path) -> None:
     images = load(taught, parts / "test/good")
     graph = graph_of(taught)
     features, metric, stored = Extractor.open(graph).extract(images), read_metric(graph), Stored.read(graph)
-    distances = nearest_distances(metric.places(features), stored.map_vectors.astype(np.float32))
     maps = np.concatenate([Inspector(taught).run(image[None]).error_map for image in images])
-    for found, places in zip(maps, distances, strict=True):
-        expected = cv2.resize(places.reshape(features.middle.shape[2:]), (96, 96), interpolation=cv2.INTER_LINEAR)
+    for found, vectors, shape in zip(maps, metric.places(features), features.shapes, strict=True):
+        places = nearest_distances(vectors, stored.map_vectors.astype(np.float32))
+        expected = cv2.resize(places.reshape(shape), (96, 96), interpolation=cv2.INTER_LINEAR)
         assert found == pytest.approx(expected, rel=2 * HALF, abs=HALF)
 
 
@@ -174,12 +171,11 @@ def test_scores_of_good_pictures_are_by_the_others(teach_tiny: TeachTiny, parts:
     taught = teach_tiny(sorted((parts / "train/good").iterdir())[:5])
     images = np.stack([prepare(draw(number), taught.info.preprocess) for number in range(5)])
     features = Extractor.open(graph_of(taught.path)).extract(images)
-    rows, columns = features.middle.shape[2:]
 
     def judge(place: int, metric: Metric) -> float:
         patches = metric.patches(features)
-        others = np.delete(patches, place, axis=0).reshape(-1, patches.shape[2]).astype(np.float16).astype(np.float32)
-        return float(score_distances(nearest_distances(patches[[place]], others), (rows, columns))[0])
+        others = np.concatenate(patches[:place] + patches[place + 1 :]).astype(np.float16).astype(np.float32)
+        return float(score_images([patches[place]], others, [features.shapes[place]])[0])
 
     apart = [judge(place, learn_metric(features.take(np.delete(np.arange(5), place)), 5)) for place in range(5)]
     together = [judge(place, learn_metric(features, 5)) for place in range(5)]
@@ -312,11 +308,9 @@ def test_masked_numpy_score_is_the_graph_s(teach_tiny: TeachTiny, parts: Path, t
     graph = graph_of(taught.path)
     images = load(taught.path, parts / "test/good")
     features, metric, stored = Extractor.open(graph).extract(images), read_metric(graph), Stored.read(graph)
-    shape = features.middle.shape[2:]
-    inspected = np.ones(shape, np.float32)
+    inspected = np.ones(features.shapes[0], np.float32)
     inspected[:, :2] = 0
-    distances = nearest_distances(metric.patches(features), stored.vectors.astype(np.float32))
-    expected = score_distances(distances, (shape[0], shape[1]), inspected)
+    expected = score_images(metric.patches(features), stored.vectors.astype(np.float32), features.shapes, inspected)
     assert score(taught.path, images) == pytest.approx(expected, rel=HALF)
 
 
@@ -386,8 +380,8 @@ def test_metric_stays_finite_on_constant_channels() -> None:
     """Channels that never vary, as dead filters give, leave the metric finite."""
     features = Features(*(np.zeros((3, 4, side, side), np.float16) for side in (6, 6, 3)))
     metric = learn_metric(features, 10)
-    assert np.isfinite(metric.patches(features)).all()
-    assert np.isfinite(metric.places(features)).all()
+    assert np.isfinite(np.stack(metric.patches(features))).all()
+    assert np.isfinite(np.stack(metric.places(features))).all()
 
 
 def test_edited_graph_is_read_back() -> None:

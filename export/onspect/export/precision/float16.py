@@ -1,4 +1,4 @@
-"""A graph with its layers in float16: half the bytes, and faster on a GPU."""
+"""Convert the layers of a graph to float16: half the bytes, and faster on a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A graph with its layers in 8-bit integers (static QDQ, per channel), by onnxruntime's own quantisation tools."""
+"""Quantise the layers of a graph to 8-bit integers (static QDQ, per channel) with onnxruntime's tools."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _BATCH = 4
 
 
 class Quantizer:
-    """A float32 model with the ranges of its values on sample images; makes any mix of int8 and float32 layers.
+    """Makes any mix of int8 and float32 layers from a float32 model and the ranges of its values on sample images.
 
-    Weights are int8 with a scale for each output channel, and use 7 bits. Processors without VNNI add two products of 8
-    bits in 16 bits, which would overflow and change the scores there.
+    Weights are int8 with a scale for each output channel, and use 7 bits. Processors without VNNI add two products of
+    8 bits in 16 bits, which would overflow and change the scores there.
 
-    Activations have one scale for each tensor. It is uint8 from 0 where no value is negative, as after ReLU, and int8
-    symmetric about 0 elsewhere. VNNI multiplies these directly. Another zero point costs OpenVINO more than int8 gains.
-    The scale covers the largest value seen, because percentile and entropy methods cut off values that only defects
-    have.
+    Activations have one scale for each tensor. A tensor without negative values, as after ReLU, is uint8 with zero
+    point 0. Other tensors are int8, symmetric about 0. VNNI multiplies both directly. With another zero point OpenVINO
+    loses more time than int8 gains. The scale includes the largest value on the samples, because percentile and entropy
+    methods cut off values that only defects have.
 
     Parameters
     ----------
     model
         The float32 model.
     samples
-        Images that give the ranges, uint8 [n, height, width, channels].
+        Images that give the ranges, as `stack_images` returns them.
     layers
         Layers that may be quantised; None for all of `find_layers`.
     outputs
@@ -112,8 +112,9 @@ class _Samples(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has 
     """Passes sample images to onnxruntime's calibrator, a batch at a time."""
 
     def __init__(self, samples: NDArray[np.uint8]) -> None:
+        together = _BATCH if samples.ndim == 4 else 1  # images of different sizes run one by one
         self._batches: Iterator[NDArray[np.uint8]] = (
-            samples[start : start + _BATCH] for start in range(0, len(samples), _BATCH)
+            np.stack(list(samples[start : start + together])) for start in range(0, len(samples), together)
         )
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:

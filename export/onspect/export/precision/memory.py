@@ -20,6 +20,7 @@ from onspect.export.precision.int8 import Quantizer
 from onspect.export.precision.weighted_layers import Layer
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.dataset.folder import training_images
+from onspect.runtime.dataset.good_images import stack_images
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.fingerprints import fingerprint_bytes, unpack_fingerprints
 from onspect.runtime.images.decode import read_image
@@ -44,7 +45,7 @@ class Pictures:
     """The good pictures that a file was taught, as its graph takes them."""
 
     images: NDArray[np.uint8] = dataclasses.field(repr=False)
-    """uint8 [n, height, width, channels]."""
+    """Model inputs, as `stack_images` returns them."""
     fingerprints: tuple[str, ...] = dataclasses.field(repr=False)
     """Fingerprint of each picture's file."""
 
@@ -208,7 +209,7 @@ def read_pictures(file: ModelFile, data: Path) -> Pictures:
             f"{str(data)!r} has {len(images)} of the {len(wanted)} good pictures that {str(file.path)!r} was taught, "
             "and int8 teaches them again; give the dataset with all of them in its train/good"
         )
-    return Pictures(np.stack(list(images.values())), tuple(images))
+    return Pictures(stack_images(list(images.values())), tuple(images))
 
 
 def fit_again(file: ModelFile, graph: bytes, pictures: Pictures) -> tuple[bytes, FittedMemory]:

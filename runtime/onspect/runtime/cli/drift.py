@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from onspect.runtime.cli.base import Command
+from onspect.runtime.cli.base import Command, wrap
 from onspect.runtime.text import count_of
 
 _LOG = logging.getLogger("onspect")
@@ -45,4 +45,4 @@ def drift(verdicts: Path, model: Path, as_json: bool) -> None:
         click.echo(json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False))
     else:
         assert file.info.calibration is not None
-        click.echo(describe_comparison(comparison, file.info.calibration.data))
+        click.echo(wrap(describe_comparison(comparison, file.info.calibration.data), indent=13))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from onspect.runtime.cli.base import Command
+from onspect.runtime.cli.base import Command, wrap
 
 
 @click.command(cls=Command)
@@ -27,4 +27,4 @@ def info(model: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(file.info.to_dict() | {"sha256": file.sha256}, indent=2, ensure_ascii=False))
     else:
-        click.echo(describe(file))
+        click.echo(wrap(describe(file), indent=13))

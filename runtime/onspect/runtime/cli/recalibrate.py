@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from onspect.runtime.cli.base import Command, say
+from onspect.runtime.cli.base import Command, say, wrap
 
 _LOG = logging.getLogger("onspect")
 
@@ -51,7 +51,7 @@ def recalibrate(model: Path, source: str | None, count: int, undo: bool) -> None
     name = Path(source).resolve().name if Path(source).exists() else show_address(source)
     with open_source(source) as captures:
         found = carry_over(file, Inspector(file), captures, count=count, source=name)
-    click.echo(describe_recalibration(found))
+    click.echo(wrap(describe_recalibration(found), indent=13))
     if found.changed:
         say(f"written into {model}; 'onspect recalibrate {model} --undo' goes back")
     else:

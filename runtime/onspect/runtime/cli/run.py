@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onspect.runtime.cli.base import Command, say, usage_errors
+from onspect.runtime.cli.base import Command, say, usage_errors, wrap
 from onspect.runtime.cli.options import conclude, describe_reasons, overlay_options, overlay_sinks
 from onspect.runtime.errors import SourceError
 from onspect.runtime.images.files import list_images
@@ -205,7 +205,8 @@ def _check(config: LineConfig) -> None:
     logging.getLogger("onspect").setLevel(logging.ERROR)  # the table says it all
     failed = 0
     for finding in check_line(config):
-        click.echo(f"{finding.name:<12} {'ok' if finding.works else 'FAILS':<6} {finding.detail}")
+        line = f"{finding.name:<12} {'ok' if finding.works else 'FAILS':<6} {finding.detail}"
+        click.echo(wrap(line, indent=20))
         failed += not finding.works
     if failed:
         raise SourceError(f"{failed} {'check' if failed == 1 else 'checks'} of the line failed")

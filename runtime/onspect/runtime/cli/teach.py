@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onspect.runtime.cli.base import Command, parse_rate, progress, say, usage_errors
+from onspect.runtime.cli.base import Command, parse_rate, progress, say, usage_errors, wrap
 from onspect.runtime.cli.region_options import read_region_options, region_options
 from onspect.runtime.text import count_of
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from onspect.runtime.teaching.base_file import BaseFile
 
 _LOG = logging.getLogger("onspect")
+
+_NO_FILE = "?"  # value of --undo without a file
 
 
 class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
@@ -45,7 +47,13 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
     help="The base file that 'onspect backbone' made; without it one is made, which needs the extra train.",
 )
 @click.option("--add-to", type=click.Path(path_type=Path), help="Teach this model file more good pictures.")
-@click.option("--undo", type=click.Path(path_type=Path), help="Undo the last addition to this model file.")
+@click.option(
+    "--undo",
+    is_flag=False,
+    flag_value=_NO_FILE,
+    type=click.Path(path_type=Path),
+    help="Undo the last addition to this model file.",
+)
 @click.option("--size", type=_Size(), help="Working size in pixels, multiples of 32 [default: the pictures' shape].")
 @click.option("--channels", type=click.Choice(["1", "3"]), help="1 mono, 3 colour [default: as the pictures are].")
 @click.option(
@@ -119,9 +127,7 @@ def teach(
       onspect teach more_good/ --add-to part.onnx
       onspect teach --undo part.onnx
     """
-    _check_usage(good, output, base, add_to, undo)
-    if group is not None and undo is not None:
-        raise click.UsageError("--undo takes no other option; give only the model file")
+    _check_usage(good, output, base, add_to, undo, group)
     from onspect.runtime.images.decode import quieten_opencv
     from onspect.runtime.teaching import add, take_back
     from onspect.runtime.teaching import teach as teach_new
@@ -137,10 +143,11 @@ def teach(
             taught = add(add_to, good, group=group, rate=rate, strict=strict, trim=trim, progress=progress)
             say(f"taught {count_of(taught.pictures, 'more good picture')}; {add_to} has {_count(taught)}")
             if taught.refused_threshold is not None:
-                say(
+                stays = (
                     f"the threshold stays: chosen from all pictures it would be {taught.refused_threshold:.4g}, and "
                     "might let defects pass; --max-fpr chooses it from all of them"
                 )
+                say(wrap(stays, err=True))
         else:
             assert output is not None
             taught = teach_new(
@@ -164,7 +171,8 @@ def teach(
             )
             _describe_new(taught)
     _warn_of_lone(taught)
-    say(f"threshold {_cut(taught)}: {taught.describe_support()}" if taught.promises else taught.describe_support())
+    support = taught.describe_support()
+    say(wrap(f"threshold {_cut(taught)}: {support}" if taught.promises else support, err=True))
     if add_to is not None:
         say(f"'onspect teach --undo {add_to}' undoes it")
     else:
@@ -188,11 +196,15 @@ def _suggest(output: Path, good: Path, group: str | None) -> str:
 
 
 def _check_usage(
-    good: Path | None, output: Path | None, base: Path | None, add_to: Path | None, undo: Path | None
+    good: Path | None, output: Path | None, base: Path | None, add_to: Path | None, undo: Path | None, group: str | None
 ) -> None:
     if undo is not None:
-        if good or output or base or add_to:
-            raise click.UsageError("--undo takes no other option; give only the model file")
+        others = (good, output, base, add_to, group)
+        if str(undo) == _NO_FILE or any(other is not None for other in others):
+            file = next((str(path) for path in (undo, add_to) if path and str(path) != _NO_FILE), "part.onnx")
+            raise click.UsageError(
+                f"--undo takes the model file and no other option: onspect teach --undo {shlex.quote(file)}"
+            )
         return
     if good is None:
         raise click.UsageError("give GOOD, a folder with pictures of good parts")
@@ -218,7 +230,9 @@ def _describe_new(taught: Taught) -> None:
     assert memory is not None
     preprocess = info.preprocess
     say(
-        f"taught {taught.pictures} good pictures at {preprocess.width}x{preprocess.height} pixels"
+        f"taught {taught.pictures} good pictures at "
+        + ("their own aspect ratios, about " if preprocess.keep_aspect else "")
+        + f"{preprocess.width}x{preprocess.height} pixels"
         + (f", with {memory.copies} of each" if memory.copies != "none" else "")
     )
     if preprocess.region is not None:

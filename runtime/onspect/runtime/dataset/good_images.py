@@ -46,7 +46,7 @@ class GoodImages:
     """The image files."""
 
     images: NDArray[np.uint8] = dataclasses.field(repr=False)
-    """Model inputs, uint8 [n, height, width, channels]."""
+    """Model inputs, uint8 [n, height, width, channels], or as `stack_images` returns them."""
 
     fingerprints: tuple[str, ...] = dataclasses.field(repr=False)
     """Fingerprint of each file."""
@@ -91,6 +91,7 @@ def load_good_images(
     white_level: int = 65535,
     any_size: bool = False,
     crop: Crop | None = None,
+    keeps_aspect: Callable[[Shapes], bool] = lambda _: False,
     progress: Progress | None = None,
 ) -> GoodImages:
     """Read good images and prepare them for a model.
@@ -111,6 +112,8 @@ def load_good_images(
         from half their smallest to twice their largest side.
     crop
         Region that the images are cropped to (`fit_crop`); None for whole images.
+    keeps_aspect
+        Function from the shapes of the images to whether each image keeps its aspect ratio (`Preprocess.keep_aspect`).
     progress
         Wraps the reading of the images, for a progress bar.
 
@@ -127,26 +130,49 @@ def load_good_images(
 
     def decide(seen: Sequence[_Seen]) -> Preprocess:
         depth = channels or (1 if all(item.grey for item in seen) else 3)
-        height, width = choose_size(_shapes(seen) if crop is None else [crop.shape] * len(seen), depth)
+        shapes = _shapes(seen) if crop is None else [crop.shape] * len(seen)
+        height, width = choose_size(shapes, depth)
         limits = SourceLimits(
             channels=tuple(sorted({item.channels for item in seen})),
             width=None if any_size else _span([item.width for item in seen]),
             height=None if any_size else _span([item.height for item in seen]),
         )
         region, align = (None, None) if crop is None else (crop.region, crop.align)
-        return Preprocess(width, height, depth, white_level, limits, region, align)
+        keep_aspect = crop is None and keeps_aspect(shapes)
+        return Preprocess(width, height, depth, white_level, limits, region, align, keep_aspect)
 
     guess = decide([_look_at_first(paths)])
     seen = _read_all(paths, guess, progress)
     distinct = find_distinct(paths, [item.pixels for item in seen])
     paths, seen = [paths[place] for place in distinct], [seen[place] for place in distinct]
     preprocess = decide(seen)
-    if (preprocess.width, preprocess.height, preprocess.channels) != (guess.width, guess.height, guess.channels):
+    if dataclasses.replace(guess, source=preprocess.source) != preprocess:
         seen = _read_all(paths, preprocess, progress)  # the first image differs from the others
     _warn_of_mixtures(paths, seen, preprocess, channels)
     _warn_of_darkness(seen, white_level)
-    images = np.stack([item.prepared for item in seen if item.prepared is not None])
+    images = stack_images([item.prepared for item in seen if item.prepared is not None])
     return GoodImages(tuple(paths), images, tuple(item.fingerprint for item in seen), preprocess, _shapes(seen))
+
+
+def stack_images(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Put images into one array.
+
+    Parameters
+    ----------
+    images
+        uint8 [height, width, channels] each, one or more.
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        uint8 [n, height, width, channels]. Images of different sizes: an array of objects [n], the images.
+    """
+    if len({image.shape for image in images}) == 1:
+        return np.stack(images)
+    stacked = np.empty(len(images), object)
+    for place, image in enumerate(images):
+        stacked[place] = image
+    return stacked
 
 
 def _shapes(seen: Sequence[_Seen]) -> list[tuple[int, int]]:
@@ -230,15 +256,17 @@ def _warn_of_mixtures(
         )
     elif len(sizes) > 1 and preprocess.region is None:
         low, high = min(sizes), max(sizes)
+        resized = "to about as many pixels as" if preprocess.keep_aspect else "to"
         _LOG.warning(
-            "the images have %d sizes, from %dx%d to %dx%d, and each is resized to %dx%d",
+            "the images have %d sizes, from %dx%d to %dx%d, and each is resized %s %dx%d",
             len(sizes),
             *low,
             *high,
+            resized,
             preprocess.width,
             preprocess.height,
         )
-    if preprocess.region is None:
+    if preprocess.region is None and not preprocess.keep_aspect:
         _warn_of_stretches(paths, seen, preprocess)
     _warn_of_colour(paths, seen, channels)
 

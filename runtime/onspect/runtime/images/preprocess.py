@@ -10,6 +10,7 @@ from onspect.runtime.errors import ImageError
 from onspect.runtime.images.align import find_part
 from onspect.runtime.images.decode import Frame
 from onspect.runtime.images.placement import Placement, place_at_pose, place_region
+from onspect.runtime.images.working_size import own_size
 from onspect.runtime.model.schema import Preprocess
 
 
@@ -51,7 +52,8 @@ def prepare(frame: Frame, preprocess: Preprocess) -> NDArray[np.uint8]:
     whole multiples of the model's sides. Colour becomes mono with the weights of OpenCV (0.299 R, 0.587 G, 0.114 B),
     which keep grey in three channels unchanged. Mono becomes colour by repetition, if the model was trained on mono
     images too. To shrink, areas are averaged, by halves first; to enlarge, the frame is interpolated (bilinear). A
-    uint16 value v becomes v * 255 / white_level, rounded, at most 255.
+    uint16 value v becomes v * 255 / white_level, rounded, at most 255. Height and width are those of the model, or with
+    `keep_aspect` those of `own_size`.
 
     Parameters
     ----------
@@ -90,18 +92,21 @@ def prepare_at(frame: Frame, preprocess: Preprocess, placement: Placement | None
     NDArray[np.uint8]
         uint8 [height, width, channels], contiguous.
     """
+    width, height = preprocess.width, preprocess.height
+    if preprocess.keep_aspect:
+        height, width = own_size(frame.shape[0], frame.shape[1], height * width)
     if placement is not None:
-        frame = placement.cut(frame, (preprocess.width, preprocess.height))
+        frame = placement.cut(frame, (width, height))
     if frame.ndim == 3 and frame.shape[2] == 1:
         frame = frame[:, :, 0]
     if frame.ndim == 3 and preprocess.channels == 1:
         frame = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
     elif frame.ndim == 2 and preprocess.channels == 3:
         frame = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)
-    frame = _resize(frame, preprocess.width, preprocess.height)
+    frame = _resize(frame, width, height)
     if frame.dtype == np.uint16:
         frame = cv2.convertScaleAbs(frame, alpha=255.0 / preprocess.white_level)
-    return np.ascontiguousarray(frame.reshape(preprocess.height, preprocess.width, preprocess.channels))
+    return np.ascontiguousarray(frame.reshape(height, width, preprocess.channels))
 
 
 def _resize(frame: Frame, width: int, height: int) -> Frame:

@@ -62,6 +62,27 @@ def working_size(sizes: Sequence[tuple[int, int]], budget: int, multiple: int = 
     return min(affordable, key=cost) if affordable else (rows[0], columns[0])
 
 
+def own_size(height: int, width: int, area: int) -> tuple[int, int]:
+    """Return the height and width at which a model with `keep_aspect` works on an image.
+
+    Parameters
+    ----------
+    height
+        Height of the image in pixels.
+    width
+        Width of the image in pixels.
+    area
+        Number of pixels of the result; it is met as closely as the multiples allow.
+
+    Returns
+    -------
+    tuple[int, int]
+        Height and width in pixels, multiples of `MULTIPLE`, with about the aspect ratio of the image.
+    """
+    factor = math.sqrt(area / (height * width)) / MULTIPLE
+    return max(1, round(height * factor)) * MULTIPLE, max(1, round(width * factor)) * MULTIPLE
+
+
 def largest_stretch(sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> float:
     """Return how much the aspect ratio of the most different image changes when it is resized.
 

@@ -1,4 +1,4 @@
-"""The decision which bfloat16 scores are too near to a threshold for a verdict."""
+"""Search for bfloat16 scores that are too near to a threshold for a verdict."""
 
 from __future__ import annotations
 

@@ -152,13 +152,34 @@ class Scored:
     """float32 [n], 0 or more."""
 
     error_map: NDArray[np.float32]
-    """float32 [n, h, w], 0 or more."""
+    """float32 [n, h, w], 0 or more. Maps of different sizes: an array of objects [n], the maps."""
 
     @cached_property
     def peaks(self) -> list[float]:
         """The highest error of each map; NaN if the map has a NaN."""
+        if self.error_map.ndim == 1:
+            return [float(one.max()) for one in self.error_map]
         peaks: list[float] = self.error_map.reshape(len(self.score), -1).max(axis=1).tolist()
         return peaks
+
+    @staticmethod
+    def join(parts: Sequence[Scored]) -> Scored:
+        """Join the outputs for single images.
+
+        Parameters
+        ----------
+        parts
+            Outputs for one image each. Their error maps may have different sizes.
+
+        Returns
+        -------
+        Scored
+            One output.
+        """
+        maps = np.empty(len(parts), object)
+        for number, part in enumerate(parts):
+            maps[number] = part.error_map[0]
+        return Scored(np.concatenate([part.score for part in parts]), maps)
 
     def faults(self) -> list[str | None]:
         """Return for each image the reason why the model's output is invalid, or None if it is valid.
@@ -171,7 +192,10 @@ class Scored:
         list[str or None]
             One entry for each image.
         """
-        lowest = self.error_map.reshape(len(self.score), -1).min(axis=1).tolist()
+        if self.error_map.ndim == 1:
+            lowest = [float(one.min()) for one in self.error_map]
+        else:
+            lowest = self.error_map.reshape(len(self.score), -1).min(axis=1).tolist()
         return [
             _find_fault(score, low, high)
             for score, low, high in zip(self.score.tolist(), lowest, self.peaks, strict=True)
@@ -307,7 +331,7 @@ class Inspector:
         Returns
         -------
         NDArray[np.uint8]
-            uint8 [height, width, channels].
+            uint8 [height, width, channels]. Height and width depend on the frame if the model keeps its aspect ratio.
 
         Raises
         ------
@@ -505,7 +529,7 @@ class Inspector:
             return Prepared(width, height, frame=frame, error=error.with_traceback(None))
 
     def infer_frames(self, items: Sequence[Prepared]) -> Scored | None:
-        """Run the model once on the prepared frames that have an input.
+        """Run the model on the prepared frames that have an input: once, or with `keep_aspect` once for each.
 
         Parameters
         ----------
@@ -520,8 +544,11 @@ class Inspector:
         images = [item.image for item in items if item.image is not None]
         if not images:
             return None
-        # a view of a single image: on a line, code that has not run for a while is ten times slower
-        return self.infer(images[0][None] if len(images) == 1 else np.stack(images))
+        if len(images) == 1:  # a view: on a line, code that has not run for a while is ten times slower
+            return self.infer(images[0][None])
+        if self.info.preprocess.keep_aspect:
+            return Scored.join([self.infer(image[None]) for image in images])
+        return self.infer(np.stack(images))
 
     def examine_batch(
         self, frames: Sequence[Frame | ImageError], contexts: Sequence[FrameContext] | None = None

@@ -93,7 +93,7 @@ def find_regions_of_batch(
     Parameters
     ----------
     error_maps
-        float32 [n, h, w], at the model's working size.
+        float32 [n, h, w], at the model's working size; maps of different sizes: an array of objects [n].
     peaks
         Highest error of each map.
     threshold
@@ -112,6 +112,12 @@ def find_regions_of_batch(
     high = [number for number, peak in enumerate(peaks) if peak >= threshold.map]
     if not high:  # true for most parts
         return [()] * len(found)
+    if error_maps.ndim == 1:
+        for number in high:
+            one = error_maps[number][None]
+            regions = find_regions_of_batch(one, [peaks[number]], threshold, [sizes[number]], [verdicts[number]])
+            found[number].extend(regions[0])
+        return [tuple(regions) for regions in found]
     cut = _least_float32(threshold.map)
     rows, columns = error_maps.shape[1:]
     together = max(1, _SHEET // (rows * columns))

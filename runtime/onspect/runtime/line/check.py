@@ -6,10 +6,12 @@ import dataclasses
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from onspect.runtime.credentials import redact, resolve_secret
 from onspect.runtime.errors import ChoiceError, ImageError, OnspectError
+from onspect.runtime.extras import describe_missing
 from onspect.runtime.inspection.verdict import FrameContext, Verdict
 from onspect.runtime.line.build import (
     choose_health,
@@ -63,18 +65,20 @@ def check_line(config: LineConfig, *, quiet: float = _QUIET) -> Iterator[Finding
     Returns
     -------
     Iterator[Finding]
-        One finding after the other: models, sources, sinks, policies, PLC and dashboard.
+        One finding after the other: models, sources, sinks, policies, PLC and dashboard. A missing package of an
+        extra is a finding of the part that needs it.
 
     Raises
     ------
     ImportError
-        If the package of a source or sink is not installed.
+        If a package is missing that no extra brings.
     """
     sources: list[Source | OnspectError] = [_open(one) for one in config.sources]
     opened = [source for source in sources if not isinstance(source, OnspectError)]
     models: Models | None = None
     try:
-        models = open_models(config, choose_health(config, opened))
+        with _naming_missing_package():
+            models = open_models(config, choose_health(config, opened))
     except OnspectError as error:
         yield Finding("model", False, str(error))
     else:
@@ -102,6 +106,17 @@ def check_line(config: LineConfig, *, quiet: float = _QUIET) -> Iterator[Finding
         yield _check_dashboard(config.dashboard, usable)
 
 
+@contextmanager
+def _naming_missing_package() -> Iterator[None]:
+    """Raise ChoiceError in place of ImportError, with the extra that has the package."""
+    try:
+        yield
+    except ImportError as error:
+        if (reason := describe_missing("it", error)) is None:
+            raise
+        raise ChoiceError(reason) from error
+
+
 def _find_policy_fault(config: LineConfig, sources: Sequence[Source]) -> OnspectError | None:
     try:
         if config.signal is not None:
@@ -115,7 +130,8 @@ def _find_policy_fault(config: LineConfig, sources: Sequence[Source]) -> Onspect
 
 def _check_signal(config: SignalConfig) -> Finding:
     try:
-        signal = open_signal(config.address)
+        with _naming_missing_package():
+            signal = open_signal(config.address)
         try:
             inputs = signal.read()
         finally:
@@ -128,7 +144,8 @@ def _check_signal(config: SignalConfig) -> Finding:
 
 def _check_dashboard(config: DashboardConfig, sinks: Sequence[Sink | None]) -> Finding:
     try:
-        (dashboard,) = open_dashboard(config, [])
+        with _naming_missing_package():
+            (dashboard,) = open_dashboard(config, [])
         for number, sink in enumerate(sinks, 1):
             if sink is not None and dashboard.listens is not None and is_same_port(dashboard.listens, sink.listens):
                 raise ChoiceError(f"it needs the port of sink {number}; give one of them another port")
@@ -140,7 +157,8 @@ def _check_dashboard(config: DashboardConfig, sinks: Sequence[Sink | None]) -> F
 
 def _open(one: SourceConfig) -> Source | OnspectError:
     try:
-        return open_source(one.address)
+        with _naming_missing_package():
+            return open_source(one.address)
     except OnspectError as error:
         return error
 
@@ -223,7 +241,8 @@ def _describe_verdict(verdict: Verdict) -> str:
 
 def _open_sink(text: str) -> Sink | OnspectError:
     try:
-        return open_sinks([text], append=True)[0]
+        with _naming_missing_package():
+            return open_sinks([text], append=True)[0]
     except OnspectError as error:
         return error
 

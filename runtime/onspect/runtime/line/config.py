@@ -120,7 +120,11 @@ def read_config(path: Path | str) -> LineConfig:
         raise ChoiceError(
             f"cannot read the configuration {str(path)!r}: {describe_os_error(error)}; give a TOML file (docs/line.md)"
         ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ChoiceError(
+            f"{str(path)!r} is not text; give the line's configuration, a TOML file (docs/line.md)"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
         raise ChoiceError(f"{path}: not TOML: {error}; correct it there") from error
     return _Reader(path, text).read(content)
 

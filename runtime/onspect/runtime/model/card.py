@@ -244,7 +244,10 @@ def _describe_export(source: Provenance) -> list[tuple[str, str]]:
 
 def _describe_input(preprocess: Preprocess) -> str:
     colour = "mono" if preprocess.channels == 1 else "colour (BGR)"
-    return f"{preprocess.width} x {preprocess.height} pixels, {colour}, 16-bit white at {preprocess.white_level}"
+    size = f"{preprocess.width} x {preprocess.height} pixels"
+    if preprocess.keep_aspect:
+        size = f"about {size}; each frame keeps its aspect ratio"
+    return f"{size}, {colour}, 16-bit white at {preprocess.white_level}"
 
 
 def _describe_crop(preprocess: Preprocess) -> list[tuple[str, str]]:
@@ -258,7 +261,7 @@ def _describe_appearance(appearance: Appearance | None) -> list[tuple[str, str]]
     if appearance is None:
         return []
     spans = {"brightness": appearance.brightness, "sharpness": appearance.sharpness}
-    return [("looks", ", ".join(f"{name} {low:.4g} to {high:.4g}" for name, (low, high) in spans.items()))]
+    return [(name, f"{low:.4g} to {high:.4g} in the training images") for name, (low, high) in spans.items()]
 
 
 def _describe_limits(preprocess: Preprocess) -> str:

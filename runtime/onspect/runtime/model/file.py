@@ -271,8 +271,10 @@ def _needed_version(info: ModelInfo) -> int:
 
     A reader of version 1 ignores the review band and would pass its parts as ``ok``, so it must refuse such a file.
     Up to version 2 every file has an autoencoder of images. Readers of version 3 would judge the whole frame
-    instead of its region.
+    instead of its region. Readers of version 4 would give every frame the same size.
     """
+    if info.preprocess.keep_aspect:
+        return 5
     if info.preprocess.region is not None:
         return 4
     if info.memory is not None or info.network is None or info.network.backbone:

@@ -1,4 +1,4 @@
-"""OpenVINO's own runtime with the interface of an onnxruntime session. It is loaded when the first session opens."""
+"""OpenVINO's own runtime with the interface of an onnxruntime session. It is imported when the first session opens."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from onspect.runtime.errors import ChoiceError
 class OpenVinoSession:
     """A graph, compiled by OpenVINO for this machine's processor; safe to share between threads.
 
-    It is compiled for one image, which is a fifth faster than a graph for any number of images. A batch runs image
-    by image, so no score depends on its batch. The sessions run at the same time, as many as there are cores for.
-    The arithmetic stays in float32 where the graph uses it, also on a processor with a shorter format, unless
-    bfloat16 is chosen.
+    It is compiled for one image, which is a fifth faster than a graph for any number of images. A batch runs image by
+    image, so no score depends on its batch. Each core can run another image at the same time. Float32 stays float32,
+    also on a processor with a shorter format, unless bfloat16 is chosen.
 
     Parameters
     ----------
@@ -63,7 +62,6 @@ class OpenVinoSession:
             "ENABLE_HYPER_THREADING": True,  # otherwise half the workers of such a machine wait for each other
         }
         self._model = core.compile_model(model, "CPU", settings)
-        self._shapes = {name: tuple(port.shape)[1:] for port in self._model.outputs for name in port.names}
         self.version: str = self._openvino.__version__.partition("-")[0]
         """Version of OpenVINO."""
         self._idle: deque[Any] = deque()  # requests that no thread uses
@@ -74,12 +72,13 @@ class OpenVinoSession:
         Returns
         -------
         list[SimpleNamespace]
-            Name, type such as ``tensor(uint8)``, and shape of each input.
+            Name, type such as ``tensor(uint8)``, and shape of each input; None for a side of any length.
         """
         unsigned, found = self._openvino.Type.u8, []
         for port in self._model.inputs:
+            shape = tuple(None if side.is_dynamic else side.get_length() for side in port.partial_shape)
             kind = "tensor(uint8)" if port.element_type == unsigned else str(port.element_type)
-            found.append(SimpleNamespace(name=port.any_name, type=kind, shape=tuple(port.shape)))
+            found.append(SimpleNamespace(name=port.any_name, type=kind, shape=shape))
         return found
 
     def run(self, names: Sequence[str], feeds: Mapping[str, NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
@@ -98,7 +97,7 @@ class OpenVinoSession:
             The outputs in the order of names, each float32 [n, ...].
         """
         ((name, batch),) = feeds.items()
-        outputs = [np.empty((len(batch), *self._shapes[output]), np.float32) for output in names]
+        found: list[list[NDArray[np.float32]]] = [[] for _ in names]
         try:
             request = self._idle.pop()
         except IndexError:
@@ -107,10 +106,10 @@ class OpenVinoSession:
             image = np.ascontiguousarray(batch[place : place + 1])
             request.set_tensor(name, self._openvino.Tensor(image, shared_memory=True))
             request.infer()
-            for output, values in zip(names, outputs, strict=True):
-                values[place] = request.get_tensor(output).data[0]
+            for output, values in zip(names, found, strict=True):
+                values.append(request.get_tensor(output).data.copy())
         self._idle.append(request)
-        return outputs
+        return [values[0] if len(values) == 1 else np.concatenate(values) for values in found]
 
 
 def has_bfloat16(core: Any) -> bool:
@@ -148,8 +147,8 @@ def _enlarge_by_products(model: Any) -> None:
     from openvino import opset13
 
     for operation in model.get_ops():
-        if operation.get_type_name() != "Interpolate":
-            continue
+        if operation.get_type_name() != "Interpolate" or operation.output(0).get_partial_shape().is_dynamic:
+            continue  # without fixed sides there is no constant matrix
         facts = operation.get_attributes()
         small, large = (tuple(port(0).get_shape()) for port in (operation.input, operation.output))
         if (

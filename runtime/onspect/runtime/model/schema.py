@@ -9,7 +9,7 @@ from typing import Any
 
 from onspect.runtime.text import count_of
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """The newest format version that this release reads. It writes the oldest one that gives the same verdicts."""
 
 
@@ -142,14 +142,14 @@ class Preprocess:
     Raises
     ------
     ValueError
-        If there is an alignment without a region.
+        If there is an alignment without a region, or a region with `keep_aspect`.
     """
 
     width: int
-    """Width of the graph's input in pixels."""
+    """Width of the graph's input in pixels; the usual one with `keep_aspect`."""
 
     height: int
-    """Height of the graph's input in pixels."""
+    """Height of the graph's input in pixels; the usual one with `keep_aspect`."""
 
     channels: int
     """1 (mono) or 3 (colour, in BGR order)."""
@@ -166,7 +166,13 @@ class Preprocess:
     align: Alignment | None = None
     """How the part is found before the crop; None if its place is fixed. It needs a region."""
 
+    keep_aspect: bool = False
+    """Whether frames of different shapes are judged at different sizes. Each keeps its aspect ratio, and is resized to
+    about `width` times `height` pixels, to sides that are multiples of 32."""
+
     def __post_init__(self) -> None:
+        if self.keep_aspect and self.region is not None:
+            raise ValueError("a region has one size, so keep_aspect is for whole frames")
         if self.align is not None and self.region is None:
             raise ValueError("an alignment needs a region")
 

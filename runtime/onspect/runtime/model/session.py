@@ -170,7 +170,11 @@ def _name_provider(session: Any) -> str:
 
 def _check_inputs(path: Path, session: Any, info: ModelInfo) -> None:
     preprocess = info.preprocess
-    found = [(item.name, item.type, list(item.shape[1:])) for item in session.get_inputs()]
-    expected = [("image", "tensor(uint8)", [preprocess.height, preprocess.width, preprocess.channels])]
+    found = [
+        (item.name, item.type, [side if isinstance(side, int) else "any" for side in item.shape[1:]])
+        for item in session.get_inputs()
+    ]
+    sides = ["any", "any"] if preprocess.keep_aspect else [preprocess.height, preprocess.width]
+    expected = [("image", "tensor(uint8)", [*sides, preprocess.channels])]
     if found != expected:
         raise ModelFileError(f"{str(path)!r} takes {found}, and its metadata say {expected}; export it again")

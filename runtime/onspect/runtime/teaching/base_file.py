@@ -236,7 +236,7 @@ def edit_graph(
     data: bytes,
     initializers: Arrays,
     *,
-    input_shape: tuple[int, int, int] | None = None,
+    input_shape: tuple[int | str, int | str, int] | None = None,
     outputs: Sequence[str] = (),
 ) -> bytes:
     """Return a model with other values for some of its initializers.
@@ -248,8 +248,8 @@ def edit_graph(
     initializers
         New values by name: float16, float32 or int64 arrays of any shape.
     input_shape
-        Height, width and channels of the input ``image``. They also set height and width of the output
-        ``error_map``. None keeps them.
+        Height, width and channels of the input ``image``; a name instead of a number allows any. They also set height
+        and width of the output ``error_map``. None keeps them.
     outputs
         Values inside the graph, float32, that become outputs too.
 
@@ -278,7 +278,7 @@ def edit_graph(
 
 
 def _edit(
-    graph: memoryview, initializers: Arrays, shape: tuple[int, int, int] | None, outputs: Sequence[str]
+    graph: memoryview, initializers: Arrays, shape: tuple[int | str, int | str, int] | None, outputs: Sequence[str]
 ) -> tuple[bytes, set[str]]:
     parts, known = [], set()
     for number, start, payload, end in walk(graph):

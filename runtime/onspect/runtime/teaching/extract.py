@@ -11,6 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from onspect.runtime.cpu import available_cores
+from onspect.runtime.dataset.good_images import stack_images
 from onspect.runtime.errors import ModelFileError
 from onspect.runtime.model.session import session_options
 from onspect.runtime.progress import Progress, no_progress
@@ -18,7 +19,7 @@ from onspect.runtime.teaching.base_file import FEATURES, edit_graph
 from onspect.runtime.teaching.memory import Features
 
 Images = NDArray[np.uint8]
-"""Prepared images, uint8 [n, height, width, channels]."""
+"""Prepared images, uint8 [n, height, width, channels]; those of different sizes as `stack_images` returns them."""
 
 Change = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
@@ -87,7 +88,7 @@ class Extractor:
         Parameters
         ----------
         images
-            uint8 [n, height, width, channels].
+            Prepared images.
         progress
             Wraps the work, for a progress bar.
         label
@@ -143,7 +144,7 @@ class Extractor:
             raise ModelFileError(
                 "the network gives features that are not finite numbers for these pictures; make the base file again"
             )
-        return Features(*stages)
+        return Features(*([stage[0]] for stage in stages))
 
 
 def change_images(images: Images, changes: Sequence[Change]) -> Images:
@@ -152,16 +153,16 @@ def change_images(images: Images, changes: Sequence[Change]) -> Images:
     Parameters
     ----------
     images
-        uint8 [n, height, width, channels].
+        Prepared images, n of them.
     changes
         Functions from one image to a changed one of the same size.
 
     Returns
     -------
     Images
-        uint8 [n * changes, height, width, channels].
+        The changed images, n * changes of them.
     """
-    return np.stack([_keep_shape(change(image), image) for change in changes for image in images])
+    return stack_images([_keep_shape(change(image), image) for change in changes for image in images])
 
 
 def _keep_shape(changed: NDArray[np.uint8], image: NDArray[np.uint8]) -> NDArray[np.uint8]:

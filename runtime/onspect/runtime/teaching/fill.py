@@ -16,7 +16,7 @@ from onspect.runtime.teaching.base_file import BaseInfo, edit_graph, fold_channe
 from onspect.runtime.teaching.extract import COPIES, Extractor, change_images, open_session
 from onspect.runtime.teaching.fit import FittedMemory, fit_memory
 from onspect.runtime.teaching.graph_values import describe_lesson, fill, inspected_places
-from onspect.runtime.teaching.memory import Features, learn_metric, nearest_distances, score_distances
+from onspect.runtime.teaching.memory import Features, Floats, learn_metric, score_images
 
 _BLUR = 16  # pixels over which the filling of ignored places is smoothed
 _MOST_TURNED = 100  # most pictures with which copies are tried
@@ -71,6 +71,7 @@ def fill_graph(
     graph: bytes,
     images: NDArray[np.uint8],
     *,
+    keep_aspect: bool = False,
     mask: NDArray[np.bool_] | None = None,
     by_whole: bool = False,
     copies: str = "auto",
@@ -85,7 +86,9 @@ def fill_graph(
     graph
         The graph of a base file.
     images
-        uint8 [n, height, width, channels].
+        Prepared pictures.
+    keep_aspect
+        Whether the graph takes images of any size in multiples of 32 pixels.
     mask
         bool [height, width], True where parts are inspected; None for everywhere.
     by_whole
@@ -109,14 +112,14 @@ def fill_graph(
     ModelFileError
         If the graph cannot be used.
     """
-    values = fold_channels(graph, images.shape[3])
+    height, width, channels = images[0].shape
+    values = fold_channels(graph, channels)
     if mask is not None:
         typical = np.moveaxis(images.mean(axis=0, dtype=np.float32), -1, 0)
         keep = mask.astype(np.float32)
         values["mask.keep"] = keep[None, None]
         values["mask.fill"] = ((1.0 - keep) * _smooth(typical) - 127.5)[None].astype(np.float32)
-    height, width, channels = images.shape[1:]
-    prepared = edit_graph(graph, values, input_shape=(height, width, channels))
+    prepared = edit_graph(graph, values, input_shape=("H", "W", channels) if keep_aspect else (height, width, channels))
     extractor = Extractor.open(prepared)
     copies, fitted = fit_images(
         extractor,
@@ -156,7 +159,7 @@ def fit_images(
     extractor
         Extractor of a graph that takes the pictures.
     images
-        uint8 [n, height, width, channels].
+        Prepared pictures.
     copies
         Changed copies to teach: ``none``, ``flips``, ``turns`` or ``auto``, as in `teach`.
     by_whole
@@ -186,7 +189,7 @@ def fit_images(
         turns = len(images) <= _MOST_TURNED and mask is None and not by_whole
         copies = _choose_copies(extractor, images, features, parts, seed) if turns else "none"
     features, owners = extractor.add_copies(features, images, copies, progress, f"extracting features of {copies}")
-    places = inspected_places(mask, features.middle.shape[2:])
+    places = inspected_places(mask, features.shapes[0])
     fitted = fit_memory(
         features, owners, by_whole=by_whole, inspected=places, groups=parts, seed=seed, progress=progress
     )
@@ -203,25 +206,24 @@ def _choose_copies(
     """
     some = np.sort(np.unique(groups, return_index=True)[1])[:_TRIED]  # one picture of each part
     metric = learn_metric(features, len(images), seed=seed)
-    own = metric.patches(features.take(some))
-    shape = features.middle.shape[2:]
+    tried = features.take(some)
+    own, shapes = metric.patches(tried), tried.shapes
 
-    def judge(memory: NDArray[np.float32]) -> float:
-        """Return the median score of each picture by the others; memory is [copies, pictures, places, dimensions]."""
-        scores = [
-            score_distances(
-                nearest_distances(own[[place]], np.delete(memory, place, axis=1).reshape(-1, own.shape[-1])), shape
-            )
-            for place in range(len(some))
-        ]
+    def judge(memory: list[list[Floats]]) -> float:
+        """Return the median score of each picture by the others; memory has the vectors of each, of all its copies."""
+        scores = []
+        for place in range(len(some)):
+            others = [vectors for copies in memory[:place] + memory[place + 1 :] for vectors in copies]
+            scores.append(score_images([own[place]], np.concatenate(others), [shapes[place]]))
         return float(np.median(np.concatenate(scores)))
 
-    memory = own[None]
+    memory = [[vectors] for vectors in own]
     chosen, best = "none", judge(memory)
-    sides = images.shape[1] / images.shape[2]
-    for name in ("flips", "turns") if 1 / _SQUARE <= sides <= _SQUARE else ("flips",):
-        changed = metric.patches(extractor.extract(change_images(images[some], COPIES[name])))
-        score = judge(np.concatenate([memory, changed.reshape(-1, *own.shape)]))
+    is_square = all(1 / _SQUARE <= image.shape[0] / image.shape[1] <= _SQUARE for image in images)
+    for name in ("flips", "turns") if is_square else ("flips",):
+        changes = COPIES[name]
+        changed = metric.patches(extractor.extract(change_images(images[some], changes)))
+        score = judge([[*vectors, *changed[place :: len(some)]] for place, vectors in enumerate(memory)])
         if score > (1.0 - _GAIN) * best:
             break
         chosen, best = name, score

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,9 +20,10 @@ from onspect.runtime.teaching.memory import (
     Features,
     Floats,
     Metric,
+    count_highest,
     learn_metric,
     nearest_distances,
-    score_distances,
+    score_images,
     score_whole,
     whole_vectors,
 )
@@ -31,7 +33,7 @@ FOLDS = 10
 
 _ALONE = 20
 _MOST_WHOLE = 6000  # most pictures in the memory of whole images
-_FEW_PLACES = 5000  # of all pictures; below this each is also judged by a metric without it
+_FEW_PLACES = 5000  # of all pictures; below this each is also judged by a metric without it (`_judge_apart`)
 _MOST_APART = 1.5  # times the usual ratio; largest increase of a score by a metric without the picture
 _SMALLEST = 1000  # vectors below which a smaller memory saves nothing
 _GAIN = 0.01  # by which a memory of twice the size must lower the scores of held-out pictures
@@ -65,7 +67,7 @@ class FittedMemory:
     """Value of the error map that one in a thousand places of good parts reaches."""
 
     shape: tuple[int, int]
-    """Rows and columns of places."""
+    """Rows and columns of places, of the smallest picture."""
 
 
 def fit_memory(
@@ -105,34 +107,47 @@ def fit_memory(
     """
     own = np.unique(owners, return_index=True)[1]
     metric = learn_metric(features, len(own), seed=seed)
-    shape = features.middle.shape[2:]
-    kept = np.ones(shape[0] * shape[1], bool) if inspected is None else inspected.ravel()
+    shapes = features.shapes
+    shape = min(shapes, key=math.prod)
+    kept = None if inspected is None else inspected.ravel()
     weights = None if inspected is None else inspected.astype(np.float32)
-    places = np.repeat(owners, int(kept.sum()))
+    highest = count_highest(shape, weights)
     patches, marks = metric.patches(features), metric.places(features)
-    flat, flat_marks = (_flatten(vectors, kept) for vectors in (patches, marks))
+    flat, flat_marks = _flatten(patches, kept), _flatten(marks, kept)
+    places = np.repeat(owners, [math.prod(one) if kept is None else int(kept.sum()) for one in shapes])
     coreset = Coreset(flat, places, PATCH_POOL, seed=seed)
     mark_coreset = Coreset(flat_marks, places, MAP_POOL, seed=seed)
     folds = _split(np.arange(len(own)) if groups is None else groups, seed)
-    count = _SMALLEST if by_whole else _choose_count(coreset, flat, patches[own], folds[0], (shape, weights))
-    chosen, chosen_marks = coreset.choose(count), mark_coreset.choose(MAP_VECTORS)
     whole = whole_vectors(features).astype(np.float16)
-    few = len(own) * int(kept.sum()) < _FEW_PLACES  # then each picture affects the metric that judges it
+    few = len(own) * math.prod(shape if kept is None else (int(kept.sum()),)) < _FEW_PLACES
+
+    def score(held: NDArray[np.intp], memory: Floats) -> Floats:
+        some, sides = [patches[place] for place in held], [shapes[place] for place in held]
+        return score_images(some, memory, sides, weights, count=highest)
+
+    def score_with(order: NDArray[np.intp]) -> float:
+        """Return the median score of the first fold's pictures by a memory without them."""
+        return float(np.median(score(own[folds[0]], _rounded(flat[order]))))
+
+    count = (
+        _SMALLEST if by_whole else _choose_count(coreset.choose(PATCH_VECTORS, without=folds[0]).indices, score_with)
+    )
+    chosen, chosen_marks = coreset.choose(count), mark_coreset.choose(MAP_VECTORS)
 
     def judge(fold: NDArray[np.intp]) -> tuple[Floats, ...]:
         held = own[fold]
         if not few:
             return judge_together(fold, held)
-        apart = _judge_apart(features, owners, fold, held, kept, weights, by_whole=by_whole, seed=seed)
+        apart = _judge_apart(features, owners, fold, held, kept, weights, by_whole=by_whole, highest=highest, seed=seed)
         return *judge_together(fold, held), *apart
 
     def judge_together(fold: NDArray[np.intp], held: NDArray[np.intp]) -> tuple[Floats, Floats]:
         memory = flat_marks[mark_coreset.choose(MAP_VECTORS, without=fold, after=chosen_marks).indices]
-        maps = nearest_distances(marks[held], _rounded(memory))[:, kept]
+        maps = nearest_distances(_flatten([marks[place] for place in held], kept), _rounded(memory))
         if by_whole:
             return score_whole(whole[held], whole[~np.isin(owners, fold)]), maps
         memory = flat[coreset.choose(count, without=fold, after=chosen).indices]
-        return score_distances(nearest_distances(patches[held], _rounded(memory)), shape, weights), maps
+        return score(held, _rounded(memory)), maps
 
     work: Iterable[tuple[Floats, ...]] = in_order(judge, folds)
     if progress is not None:
@@ -151,7 +166,7 @@ def fit_memory(
         by_whole,
         scores,
         cut,
-        (shape[0], shape[1]),
+        shape,
     )
 
 
@@ -184,24 +199,27 @@ def _judge_apart(
     owners: NDArray[np.intp],
     fold: NDArray[np.intp],
     held: NDArray[np.intp],
-    kept: NDArray[np.bool_],
+    kept: NDArray[np.bool_] | None,
     weights: Floats | None,
     *,
     by_whole: bool,
+    highest: int,
     seed: int,
 ) -> tuple[Floats, Floats]:
-    """Return scores and map values of left-out pictures by a metric and a memory that were fitted without them."""
+    """Return scores and map values of left-out pictures by a metric and a memory that were fitted without them.
+
+    With few places each picture affects the metric that judges it.
+    """
     rest = features.take(np.flatnonzero(~np.isin(owners, fold)))
     tested = features.take(held)
     metric = learn_metric(rest, len(np.unique(owners)), seed=seed)
-    maps = nearest_distances(metric.places(tested), _thin(_flatten(metric.places(rest), kept), MAP_VECTORS, seed))
+    marks = _flatten(metric.places(tested), kept)
+    maps = nearest_distances(marks, _thin(_flatten(metric.places(rest), kept), MAP_VECTORS, seed))
     if by_whole:
         vectors = [whole_vectors(some).astype(np.float16) for some in (tested, rest)]
-        return score_whole(*vectors), maps[:, kept]
+        return score_whole(*vectors), maps
     memory = _thin(_flatten(metric.patches(rest), kept), PATCH_VECTORS, seed)
-    distances = nearest_distances(metric.patches(tested), memory)
-    shape = features.middle.shape[2:]
-    return score_distances(distances, (shape[0], shape[1]), weights), maps[:, kept]
+    return score_images(metric.patches(tested), memory, tested.shapes, weights, count=highest), maps
 
 
 def _thin(vectors: Floats, count: int, seed: int) -> Floats:
@@ -209,8 +227,9 @@ def _thin(vectors: Floats, count: int, seed: int) -> Floats:
     return _rounded(vectors[coreset.choose(count).indices])
 
 
-def _flatten(vectors: Floats, kept: NDArray[np.bool_]) -> Floats:
-    return np.ascontiguousarray(vectors[:, kept].reshape(-1, vectors.shape[2]))
+def _flatten(vectors: Sequence[Floats], kept: NDArray[np.bool_] | None) -> Floats:
+    """Return the vectors of all images in one array, [places, dimensions]; only those of inspected places."""
+    return np.concatenate(vectors if kept is None else [one[kept] for one in vectors])
 
 
 def _rounded(memory: Floats) -> Floats:
@@ -226,23 +245,17 @@ def _split(groups: NDArray[np.intp], seed: int) -> list[NDArray[np.intp]]:
     return [np.flatnonzero(np.isin(groups, fold)) for fold in folds]
 
 
-def _choose_count(
-    coreset: Coreset,
-    flat: Floats,
-    patches: Floats,
-    held: NDArray[np.intp],
-    places: tuple[tuple[int, int], Floats | None],
-) -> int:
+def _choose_count(order: NDArray[np.intp], score_with: Callable[[NDArray[np.intp]], float]) -> int:
     """Return the number of vectors of the memory. It grows as long as this lowers the scores of held-out good
     pictures.
+
+    order is the largest memory without these pictures, and score_with their median score by a part of it.
     """
-    order = coreset.choose(PATCH_VECTORS, without=held).indices
     if len(order) < PATCH_VECTORS:
         return PATCH_VECTORS  # these are all
     count, best = PATCH_VECTORS, 0.0
     while count >= _SMALLEST:
-        distances = nearest_distances(patches[held], _rounded(flat[order[:count]]))
-        found = float(np.median(score_distances(distances, *places)))
+        found = score_with(order[:count])
         best = best or found
         if found > best * (1.0 + _GAIN):
             return count * 2

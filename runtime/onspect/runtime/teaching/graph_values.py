@@ -26,7 +26,7 @@ from onspect.runtime.teaching.memory import (
     Projection,
     count_highest,
     nearest_distances,
-    score_distances,
+    score_images,
     score_whole,
     whole_vectors,
 )
@@ -221,13 +221,17 @@ class Stored:
         """
         metric = read_metric(graph)
         inspected = read_initializers(graph, ["memory.inspected"])["memory.inspected"]
-        shape = features.middle.shape[2:]
-        kept = np.broadcast_to(inspected[0, 0] > 0, shape).ravel()
-        weights = None if kept.all() else kept.reshape(shape).astype(np.float32)
+        count = int(read_initializers(graph, ["memory.count"])["memory.count"][0])
+        shapes = features.shapes
+        kept = [np.broadcast_to(inspected[0, 0] > 0, shape).ravel() for shape in shapes]
+        weights = None if inspected.size == 1 else inspected[0, 0].astype(np.float32)
         own = np.unique(owners, return_index=True)[1]
-        places = np.repeat(owners, int(kept.sum()))
-        patches, marks = metric.patches(features), metric.places(features)
-        flat, flat_marks = (vectors[:, kept].reshape(-1, vectors.shape[2]) for vectors in (patches, marks))
+        places = np.repeat(owners, [int(some.sum()) for some in kept])
+        patches = metric.patches(features)
+        flat, flat_marks = (
+            np.concatenate([one[some] for one, some in zip(vectors, kept, strict=True)])
+            for vectors in (patches, metric.places(features))
+        )
         whole = whole_vectors(features).astype(np.float16)
         chosen = _farthest(flat, self.vectors, MOST_ADDED)
         if len(self.vectors) + len(chosen) > MOST_VECTORS:
@@ -244,7 +248,7 @@ class Stored:
                 scores.append(score_whole(whole[[place]], others))
                 continue
             memory = np.concatenate([self.vectors, added[other[places[chosen]]]]).astype(np.float32)
-            scores.append(score_distances(nearest_distances(patches[[place]], memory), shape, weights))
+            scores.append(score_images([patches[place]], memory, [shapes[place]], weights, count=count))
         grown = Stored(
             np.concatenate([self.vectors, added]),
             np.concatenate(

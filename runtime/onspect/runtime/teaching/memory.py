@@ -7,6 +7,7 @@ describes the differences and the effect of each step.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -58,19 +59,24 @@ _PLACES_EACH = 32  # places of an image for each place of its score
 
 @dataclass(frozen=True)
 class Features:
-    """Features of images, in float16 to save memory."""
+    """Features of images, one array for each image, in float16 to save memory. Images may have different sizes."""
 
-    fine: NDArray[np.float16]
-    """[n, C, h, w], at a stride of 8 pixels, averaged over 2 x 2 places."""
+    fine: Sequence[NDArray[np.float16]]
+    """[C, h, w], at a stride of 8 pixels, averaged over 2 x 2 places."""
 
-    middle: NDArray[np.float16]
-    """[n, C, h, w], at a stride of 16 pixels."""
+    middle: Sequence[NDArray[np.float16]]
+    """[C, h, w], at a stride of 16 pixels."""
 
-    coarse: NDArray[np.float16]
-    """[n, C, h / 2, w / 2], at a stride of 32 pixels."""
+    coarse: Sequence[NDArray[np.float16]]
+    """[C, h / 2, w / 2], at a stride of 32 pixels."""
 
     def __len__(self) -> int:
         return len(self.middle)
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Rows and columns of places of each image, h and w."""
+        return [(stage.shape[1], stage.shape[2]) for stage in self.middle]
 
     def take(self, places: NDArray[np.intp]) -> Features:
         """Return the features of some of the images.
@@ -85,7 +91,8 @@ class Features:
         Features
             The features of these images, in the order of places.
         """
-        return Features(self.fine[places], self.middle[places], self.coarse[places])
+        fine, middle, coarse = ([stage[place] for place in places] for stage in (self.fine, self.middle, self.coarse))
+        return Features(fine, middle, coarse)
 
     @staticmethod
     def join(parts: Sequence[Features]) -> Features:
@@ -101,8 +108,11 @@ class Features:
         Features
             The features of all images, in order.
         """
-        stages = zip(*(vars(part).values() for part in parts), strict=True)
-        return Features(*map(np.concatenate, stages))
+        fine, middle, coarse = (
+            [image for stage in stages for image in stage]
+            for stages in zip(*(vars(part).values() for part in parts), strict=True)
+        )
+        return Features(fine, middle, coarse)
 
 
 @dataclass(frozen=True)
@@ -141,20 +151,20 @@ class Metric:
     place: Projection
     """Projection for the error map."""
 
-    def patches(self, features: Features) -> Floats:
+    def patches(self, features: Features) -> list[Floats]:
         """Return the vectors for the score's memory.
 
         Parameters
         ----------
         features
-            Features of n images.
+            Features of images.
 
         Returns
         -------
-        Floats
-            float32 [n, h * w, dimensions].
+        list[Floats]
+            float32 [h * w, dimensions] of each image.
         """
-        return np.concatenate([self.patch(block)[None] for block in self.raw_patches(features)])
+        return [self.patch(block) for block in self.raw_patches(features)]
 
     def raw_patches(self, features: Features) -> Iterator[Floats]:
         """Yield the pooled and normalized features of each image before the projection.
@@ -177,20 +187,20 @@ class Metric:
                 parts.append(pooled / (np.linalg.norm(pooled, axis=0, keepdims=True) + self.floor))
             yield _flatten(np.concatenate([parts[0], _double(parts[1])]))
 
-    def places(self, features: Features) -> Floats:
+    def places(self, features: Features) -> list[Floats]:
         """Return the vectors for the error map's memory.
 
         Parameters
         ----------
         features
-            Features of n images.
+            Features of images.
 
         Returns
         -------
-        Floats
-            float32 [n, h * w, dimensions].
+        list[Floats]
+            float32 [h * w, dimensions] of each image.
         """
-        return np.concatenate([self.place(block)[None] for block in raw_places(features)])
+        return [self.place(block) for block in raw_places(features)]
 
 
 def raw_places(features: Features) -> Iterator[Floats]:
@@ -235,7 +245,7 @@ def learn_metric(features: Features, pictures: int, *, seed: int = 0) -> Metric:
     empty = Projection(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))
     metric = Metric((gains[0], gains[1]), (shifts[0], shifts[1]), FLOOR[many], empty, empty)
     chosen = _spread_images(features, seed)
-    places = pictures * features.middle.shape[2] * features.middle.shape[3]
+    places = pictures * math.prod(features.shapes[0])  # all images have about the same number
     most = max(_FEWEST_COMPONENTS, places // _PLACES_A_COMPONENT)
     vectors = np.concatenate(list(metric.raw_patches(chosen)))
     patch = _find_components(vectors, min(PATCH_DIMENSIONS[many], most), PATCH_WHITENING)
@@ -391,7 +401,9 @@ def nearest_distances(queries: Floats, memory: Floats) -> Floats:
     return found.reshape(queries.shape[:-1])
 
 
-def score_distances(distances: Floats, shape: tuple[int, int], inspected: Floats | None = None) -> Floats:
+def score_distances(
+    distances: Floats, shape: tuple[int, int], inspected: Floats | None = None, *, count: int | None = None
+) -> Floats:
     """Return the score of each image from the distances of its places, as the graph computes it.
 
     Parameters
@@ -402,6 +414,8 @@ def score_distances(distances: Floats, shape: tuple[int, int], inspected: Floats
         Rows and columns of places, h and w.
     inspected
         float32 [h, w], 0 where a place is ignored; None for all.
+    count
+        Number of highest places; None for `count_highest`.
 
     Returns
     -------
@@ -415,10 +429,45 @@ def score_distances(distances: Floats, shape: tuple[int, int], inspected: Floats
     smooth = np.sum(shifted, axis=0) / np.float32(9.0)
     if inspected is not None:
         smooth = smooth * inspected
-    count = count_highest(shape, inspected)
+    count = count or count_highest(shape, inspected)
     flat = smooth.reshape(len(maps), -1)
     highest = np.partition(flat, flat.shape[1] - count, axis=1)[:, flat.shape[1] - count :]
     return np.asarray(highest.mean(axis=1), np.float32)
+
+
+def score_images(
+    patches: Sequence[Floats],
+    memory: Floats,
+    shapes: Sequence[tuple[int, int]],
+    inspected: Floats | None = None,
+    *,
+    count: int | None = None,
+) -> Floats:
+    """Return the score of each image from its vectors, as the graph computes it.
+
+    Parameters
+    ----------
+    patches
+        Vectors of each image, float32 [h * w, dimensions].
+    memory
+        float32 [m, dimensions].
+    shapes
+        Rows and columns of places of each image, h and w.
+    inspected
+        float32 [h, w], 0 where a place is ignored; None for all.
+    count
+        Number of highest places; None for `count_highest`.
+
+    Returns
+    -------
+    Floats
+        float32 [n].
+    """
+    scores = [
+        score_distances(nearest_distances(one, memory)[None], shape, inspected, count=count)
+        for one, shape in zip(patches, shapes, strict=True)
+    ]
+    return np.concatenate(scores)
 
 
 def count_highest(shape: tuple[int, int], inspected: Floats | None = None) -> int:
@@ -455,7 +504,7 @@ def whole_vectors(features: Features) -> Floats:
     """
     parts = []
     for stage, weight in zip((features.middle, features.coarse), WHOLE_WEIGHTS.values(), strict=True):
-        mean = stage.mean(axis=(2, 3), dtype=np.float32)
+        mean = np.stack([image.mean(axis=(1, 2), dtype=np.float32) for image in stage])
         parts.append(weight * mean / (np.linalg.norm(mean, axis=1, keepdims=True) + _LEAST))
     return np.concatenate(parts, axis=1)
 
@@ -483,15 +532,15 @@ def score_whole(queries: NDArray[np.float16], memory: NDArray[np.float16]) -> Fl
     return found
 
 
-def _moments(stage: NDArray[np.float16]) -> tuple[Floats, Floats]:
+def _moments(stage: Sequence[NDArray[np.float16]]) -> tuple[Floats, Floats]:
     """Return mean and standard deviation of each channel over images and places."""
-    total = np.zeros(stage.shape[1], np.float64)
-    squares = np.zeros(stage.shape[1], np.float64)
+    total = np.zeros(len(stage[0]), np.float64)
+    squares = np.zeros(len(stage[0]), np.float64)
     for image in stage:
         values = image.astype(np.float64).reshape(len(image), -1)
         total += values.sum(axis=1)
         squares += (values * values).sum(axis=1)
-    count = stage.shape[0] * stage.shape[2] * stage.shape[3]
+    count = sum(math.prod(image.shape[1:]) for image in stage)
     mean = total / count
     variance = np.maximum(squares / count - mean * mean, 0.0)
     spread = np.sqrt(np.maximum(variance, _LEAST_SPREAD**2 * variance.mean())) + 1e-4
@@ -500,8 +549,7 @@ def _moments(stage: NDArray[np.float16]) -> tuple[Floats, Floats]:
 
 def _spread_images(features: Features, seed: int) -> Features:
     """Return randomly chosen images, as many as the components need."""
-    places = features.middle.shape[2] * features.middle.shape[3]
-    most = max(1, _COVERED // places)
+    most = max(1, _COVERED // math.prod(features.shapes[0]))
     if len(features) <= most:
         return features
     return features.take(np.sort(np.random.default_rng(seed).permutation(len(features))[:most]))

@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from onspect.runtime.dataset.crop import Crop, fit_crop
 from onspect.runtime.dataset.folder import training_images
 from onspect.runtime.dataset.good_images import GoodImages, load_good_images
 from onspect.runtime.errors import DatasetError
 from onspect.runtime.images.region import RegionFile
-from onspect.runtime.images.working_size import MULTIPLE, median_size, working_size
+from onspect.runtime.images.working_size import MULTIPLE, largest_stretch, median_size, working_size
 from onspect.runtime.model.schema import Preprocess
 from onspect.runtime.progress import Progress
 
@@ -24,6 +26,7 @@ OBJECT_SIDE = 64
 FEWEST = 2
 """Smallest number of pictures: a single one does not show how good parts differ."""
 
+_MOST_STRETCHED = 1.2  # times, by which rounding to multiples of 32 stretches pictures at most as a rule
 _SMALL = 192  # sides below this are doubled, so that the deepest features have enough places
 _OBJECT_ENLARGED = 128  # the shorter side of pictures of whole objects
 
@@ -36,8 +39,13 @@ def load(
     any_size: bool,
     region: RegionFile | None,
     progress: Progress | None,
+    *,
+    one_size: bool = False,
 ) -> GoodImages:
     """Read good pictures to teach.
+
+    Pictures of different shapes keep their aspect ratios (`Preprocess.keep_aspect`), if one size would stretch any of
+    them more than 1.2 times. Those of whole objects and those with a region or a size never do.
 
     Parameters
     ----------
@@ -55,6 +63,8 @@ def load(
         Region that frames are cropped to, with its alignment; None for whole frames.
     progress
         Wraps the reading, for a progress bar.
+    one_size
+        Whether the pictures need the same size in any case, as for a mask.
 
     Returns
     -------
@@ -72,6 +82,12 @@ def load(
     def choose(shapes: Sequence[tuple[int, int]], _: int) -> tuple[int, int]:
         return choose_working_size(shapes) if size is None else (size[1], size[0])
 
+    def differ(shapes: Sequence[tuple[int, int]]) -> bool:
+        """Return whether one size would stretch some pictures too much."""
+        if one_size or size is not None or min(median_size(shapes)) < OBJECT_SIDE:
+            return False
+        return largest_stretch(shapes, choose_working_size(shapes)) > _MOST_STRETCHED
+
     paths = _list(pictures)
     return load_good_images(
         paths,
@@ -80,6 +96,7 @@ def load(
         white_level=white_level,
         any_size=any_size,
         crop=None if region is None else fit_crop(region, paths, white_level=white_level),
+        keeps_aspect=differ,
         progress=progress,
     )
 
@@ -115,6 +132,7 @@ def load_like(
         white_level=preprocess.white_level,
         any_size=True,
         crop=Crop.of(preprocess),
+        keeps_aspect=lambda _: preprocess.keep_aspect,
         progress=progress,
     )
     limits = preprocess.source
@@ -188,7 +206,7 @@ def check_pictures(found: GoodImages) -> None:
             f"there is only 1 picture, {str(found.paths[0])!r}, which does not show how good parts differ; give at "
             f"least 2, better 10 or more"
         )
-    if (found.images == found.images[0]).all():
+    if all(np.array_equal(image, found.images[0]) for image in found.images):
         raise DatasetError(
             f"all {count} pictures have the same pixels, such as {str(found.paths[0])!r}; give pictures of "
             "different good parts"

@@ -114,10 +114,11 @@ def teach(
     output = Path(output)
     _check_options(output, copies, rate, size)
     base = base if isinstance(base, BaseFile) else read_base_file(base)
-    found = load(pictures, size, channels, white_level, any_size, region, progress)
+    painted = mask if mask is not None or region is None else region.mask
+    one_size = painted is not None or bool(by_whole)
+    found = load(pictures, size, channels, white_level, any_size, region, progress, one_size=one_size)
     check_pictures(found)
     whole = show_objects(found) if by_whole is None else by_whole
-    painted = mask if mask is not None or region is None else region.mask
     inspected = read_inspected(None if painted is None else Path(painted), found.preprocess)
     trimmed: tuple[Lone, ...] = ()
     while True:
@@ -126,6 +127,7 @@ def teach(
         filled = fill_graph(
             base.graph,
             found.images,
+            keep_aspect=found.preprocess.keep_aspect,
             mask=inspected,
             by_whole=whole,
             copies=copies,

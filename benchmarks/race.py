@@ -25,11 +25,15 @@ _LOOPS = Path(__file__).with_name("loops.py")
 
 @dataclass(frozen=True)
 class Entry:
-    """A loop to compare: its name in `loops.py`, the model file, and the Python that runs it (this one by default)."""
+    """A loop to compare: its name in `loops.py`, the model file, and the Python that runs it (this one by default).
+
+    tree: working tree of another commit, whose `loops.py` and code run; None for the code of this process.
+    """
 
     loop: str
     model: Path
     python: str = sys.executable
+    tree: Path | None = None
 
 
 @contextmanager
@@ -62,8 +66,10 @@ def race(entries: Sequence[Entry], paths: Sequence[str], turns: int) -> tuple[li
 
 @contextmanager
 def _serve(entry: Entry, names: Path) -> Iterator[subprocess.Popen[str]]:
-    command = [entry.python, str(_LOOPS), entry.loop, str(entry.model), str(names)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+    loops = _LOOPS if entry.tree is None else entry.tree / "benchmarks" / _LOOPS.name
+    environment = os.environ | ({} if entry.tree is None else tree_environment(entry.tree))
+    command = [entry.python, str(loops), entry.loop, str(entry.model), str(names)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as server:
         yield server
         assert server.stdin is not None
         server.stdin.close()
@@ -78,6 +84,12 @@ def _ask(server: subprocess.Popen[str]) -> dict[str, Any]:
     if not answer:
         raise SystemExit(f"{' '.join(map(str, server.args))} ended")  # type: ignore[arg-type]  # a list here
     return dict(json.loads(answer))
+
+
+def tree_environment(tree: Path) -> dict[str, str]:
+    """Return the variable with which Python takes onspect from a working tree."""
+    parts = ("runtime", "training", "export", "calibration", "compare", "demo")
+    return {"PYTHONPATH": os.pathsep.join(str(tree / part) for part in parts)}
 
 
 def compiled_environment(folder: Path) -> dict[str, str]:

@@ -9,7 +9,10 @@ import pytest
 import torch
 from click.testing import Result
 
+from ..conversions import converted
 from ..sharing import Share
+
+__all__ = ["converted"]
 
 Run = Callable[..., Result]
 

@@ -137,9 +137,9 @@ def link_some(data: Path, folder: Path, every: int) -> Path:
 
 
 @pytest.mark.skipif(not (DATA / "magnetic_tile").is_dir(), reason="ONSPECT_DATA names no folder with magnetic_tile")
-@pytest.mark.parametrize(("variant", "every"), [("cae", 1), ("vae", 4), ("aae", 4)])
+@pytest.mark.parametrize(("variant", "every"), [("cae", 2), ("vae", 4), ("aae", 4)])
 def test_real_tiles_go_through(tmp_path: Path, onspect: Run, variant: str, every: int) -> None:
-    """Magnetic tiles of many sizes, all or one in four, train, export within the tolerance, and calibrate."""
+    """Magnetic tiles of many sizes, one in two or four, train, export within the tolerance, and calibrate."""
     tiles = link_some(DATA / "magnetic_tile", tmp_path / "tiles", every)
     good, defective = (len(list(tiles.glob(f"val/{kinds}/*"))) for kinds in ("good", "[!g]*"))
     samples = min(256, len(list(tiles.glob("train/good/*"))))
@@ -149,5 +149,5 @@ def test_real_tiles_go_through(tmp_path: Path, onspect: Run, variant: str, every
     info = read_model_file(tmp_path / "tile.onnx").info
     assert info.provenance.parity <= 1e-4
     assert info.provenance.parity_images == samples + good + defective
-    assert every > 1 or (samples, good, defective) == (256, 60, 118)
+    assert every > 2 or (samples, good, defective) == (256, 30, 60)
     assert f"{good} good, {defective} defective" in succeed(onspect("calibrate", tmp_path / "tile.onnx", tiles)).stdout

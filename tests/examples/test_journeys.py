@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import re
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
+
+from onspect.runtime.cli import main
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 JOURNEYS = sorted((EXAMPLES / "journeys").glob("*.sh"))
@@ -24,6 +28,13 @@ def load(path: Path) -> ModuleType:
     sys.modules[specification.name] = module
     specification.loader.exec_module(module)
     return module
+
+
+def type_here(words: list[str], folder: Path, _program: object) -> SimpleNamespace:
+    """Run a command in this process, which has loaded the libraries already."""
+    with contextlib.chdir(folder):
+        done = CliRunner().invoke(main, words[1:])
+    return SimpleNamespace(code=done.exit_code, answer=done.output)
 
 
 ANSWERS = {
@@ -46,7 +57,10 @@ ANSWERS = {
 @pytest.mark.parametrize("journey", JOURNEYS, ids=lambda path: path.stem)
 def test_journey_leads_to_verdicts(journey: Path, tmp_path: Path) -> None:
     """Each command works, nothing says more than it knows, and lines meant for a person name real files."""
-    steps = load(EXAMPLES / "journeys" / "run.py").run(journey, tmp_path, small=True)
+    module = load(EXAMPLES / "journeys" / "run.py")
+    if not journey.name.startswith("6"):  # whose processes have no torch
+        module._type = type_here
+    steps = module.run(journey, tmp_path, small=True)
     said = "\n".join(step.answer for step in steps)
     assert [step.code for step in steps] == [0] * len(steps), said
     assert "Traceback" not in said

@@ -9,7 +9,10 @@ import torch
 from onspect.export import onnx_writer
 from onspect.training import session
 
+from ..conversions import converted
 from ..sharing import Share
+
+__all__ = ["converted"]
 
 MakeRun = Callable[..., Path]
 

@@ -3,6 +3,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,31 +144,28 @@ def test_a_variant_without_the_measure(models: dict[str, TrainedModel], name: st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("variant", "name"), [("vae", "probability"), ("aae", "critic"), ("cae", "combined")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [(("vae",), "probability"), (("aae",), "critic"), (("cae", 24, 40, 3), "combined")]
+)
 def test_exported_file_holds_the_measure(
     make_run: MakeRun,
     make_file: MakeRun,
     onspect: Callable[..., Result],
     tmp_path: Path,
-    variant: str,
+    kind: tuple[Any, ...],
     name: str,
 ) -> None:
-    """Export fits the measure to the run's images; the file alone gives its score, and the error map of mse."""
-    result = onspect("export", make_run(variant), "-o", tmp_path / "part.onnx", "--score", name)
+    """Export fits the measure to the run's images, mono or not; the file alone gives its score, and the map of mse."""
+    result = onspect("export", make_run(*kind), "-o", tmp_path / "part.onnx", "--score", name)
     assert result.exit_code == 0, result.output
     inspector = Inspector(tmp_path / "part.onnx")
-    found = inspector.run(draw(3, 0))
+    shape = kind[1:] or (28, 28, 1)
+    images = draw(3, 0) if shape == (28, 28, 1) else np.random.default_rng(0).integers(0, 255, (3, *shape), np.uint8)
+    found = inspector.run(images)
     assert inspector.info.score.name == name
     assert np.isfinite(found.score).all()
-    plain = Inspector(make_file(variant)).run(draw(3, 0))
+    plain = Inspector(make_file(*kind)).run(images)
     np.testing.assert_allclose(found.error_map, plain.error_map, rtol=1e-4, atol=1e-7)
-
-
-@pytest.mark.slow
-def test_colour_images_of_another_size(make_run: MakeRun, tmp_path: Path) -> None:
-    """Colour images that are not squares have the combined score too."""
-    export(make_run("cae", 24, 40, 3), tmp_path / "part.onnx", score="combined")
-    assert Inspector(tmp_path / "part.onnx").run(np.zeros((2, 24, 40, 3), np.uint8)).score.shape == (2,)
 
 
 def test_images_that_are_gone(make_run: MakeRun, tmp_path: Path) -> None:

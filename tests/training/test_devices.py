@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from onspect.runtime.errors import TrainingError
-from onspect.training import session
+from onspect.training import launcher, session
 from onspect.training.autoencoder.loop import TrainingProgress
 from onspect.training.checkpoint import read_record
 
@@ -158,22 +158,21 @@ def free_port() -> str:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_process_ends_the_others(plates: Path, tmp_path: Path, victim: int) -> None:
-    """Whichever process is killed, all end within seconds with one sentence; one device continues to the same curve."""
+def test_a_killed_process_ends_the_others(plates: Path, tmp_path: Path) -> None:
+    """If the process that saves is killed, all end within seconds; one device continues to the same curve."""
     run = tmp_path / "cut"
     endless = [*ARGUMENTS, "--epochs", "400", "--patience", "0"]
     with subprocess.Popen(command(plates, "-o", run, *endless), stderr=subprocess.PIPE, env=ALONE) as process:
         wait_for((run / "checkpoint.safetensors").exists, process)
         ranks = children(process)
-        os.kill(ranks[victim], signal.SIGKILL)
+        os.kill(ranks[0], signal.SIGKILL)
         killed = time.monotonic()
         error = process.communicate(timeout=240)[1].decode()
     assert time.monotonic() - killed < 20  # the devices' own patience with each other is half an hour
     assert process.returncode == 1
     said = [line for line in error.splitlines() if "Error" in line]
     assert len(said) == 1, error
-    assert f"process {victim + 1} of 2 was killed by SIGKILL" in said[0]
+    assert "process 1 of 2 was killed by SIGKILL" in said[0]
     assert "continue with onspect train --resume -o" in said[0]
     assert "Traceback" not in error
     assert not any(Path(f"/proc/{rank}").exists() for rank in ranks)
@@ -221,27 +220,68 @@ def test_ctrl_c_saves_once(plates: Path, tmp_path: Path) -> None:
     assert 0 < done < 300
 
 
+MEMBER = """#!{python}
+import os, signal, time
+from onspect.runtime.errors import TrainingError
+from onspect.training.launcher import membership
+with membership():
+    {work}
+"""
+"""A process that the launcher starts in place of a training: it loads no torch."""
+
+
+needs_scripts = pytest.mark.skipif(os.name != "posix", reason="on Windows a script is not a program")
+
+
+def write_member(folder: Path, work: str) -> Path:
+    """Write the program of such a process, and return it."""
+    program = folder / "member"
+    program.write_text(MEMBER.format(python=sys.executable, work=work))
+    program.chmod(0o755)
+    return program
+
+
+@needs_scripts
+def test_an_error_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What goes wrong in every process is one error of the command, and the processes themselves say nothing."""
+    monkeypatch.setattr(sys, "executable", str(write_member(tmp_path, 'raise TrainingError("training diverged")')))
+    with pytest.raises(TrainingError, match=r"^training diverged$"):
+        launcher.train_together([], 2, tmp_path / "run")
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.slow
-def test_an_error_is_told_once(plates: Path, tmp_path: Path) -> None:
-    """What goes wrong in every process is one sentence on stderr, with the exit code that one process has."""
-    result = train_on_two(plates, "-o", tmp_path / "run", *ARGUMENTS, "--learning-rate", "1e30")
-    assert result.returncode == 1
-    assert result.stderr.count("Error") == 1
-    assert "Error: training diverged" in result.stderr.splitlines()[-1]
-    assert "Traceback" not in result.stderr
+@needs_scripts
+@pytest.mark.parametrize("victim", [0, 1])
+def test_whichever_process_is_killed_the_other_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: int
+) -> None:
+    """The one that waits for a killed one is ended, and the sentence names the killed one."""
+    work = f"time.sleep(600 * (os.environ['LOCAL_RANK'] != '{victim}')); os.kill(os.getpid(), signal.SIGKILL)"
+    monkeypatch.setattr(sys, "executable", str(write_member(tmp_path, work)))
+    started = time.monotonic()
+    with pytest.raises(TrainingError, match=f"^process {victim + 1} of 2 was killed by SIGKILL"):
+        launcher.train_together([], 2, tmp_path / "run")
+    assert time.monotonic() - started < 60
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
-def test_no_process_outlives_the_command(plates: Path, tmp_path: Path) -> None:
+def test_no_process_outlives_the_command(tmp_path: Path) -> None:
     """If the command itself is killed, its processes end too."""
-    run = tmp_path / "run"
-    endless = [*ARGUMENTS, "--epochs", "4000", "--patience", "0"]
-    with subprocess.Popen(command(plates, "-o", run, *endless), stderr=subprocess.DEVNULL, env=ALONE) as process:
-        wait_for(lambda: len(children(process)) == 2, process)
+    work = "open(os.environ['LOCAL_RANK'], 'w').close(); time.sleep(600)"
+    program = (
+        "import sys; from pathlib import Path; from onspect.training import launcher\n"
+        "sys.executable = sys.argv[1]; launcher.train_together([], 2, Path('run'))"
+    )
+    arguments = [sys.executable, "-c", program, str(write_member(tmp_path, work))]
+    with subprocess.Popen(arguments, cwd=tmp_path) as process:
+        wait_for(lambda: all((tmp_path / rank).exists() for rank in "01"), process)
         ranks = children(process)
-        wait_for((run / "config.json").exists, process)
         process.kill()
+    assert len(ranks) == 2
     deadline = time.monotonic() + 60
     while any(Path(f"/proc/{rank}").exists() for rank in ranks):
         assert time.monotonic() < deadline

@@ -6,12 +6,16 @@ import importlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from onspect.runtime.credentials import redact, resolve_secret, show_address
 from onspect.runtime.errors import ChoiceError
+
+T = TypeVar("T")
 
 _OPTIONS = re.compile(r"\?([A-Za-z_]+=[^?]*)$")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
@@ -63,8 +67,12 @@ class Options:
     def __contains__(self, name: str) -> bool:
         return name in self._values
 
-    def _wrong(self, name: str, hint: str) -> ChoiceError:
-        return ChoiceError(f"{self}: the option {name} is {self._values[name]!r}; give {hint}")
+    def _read(self, name: str, parse: Callable[[str], T | None], hint: str) -> T | None:
+        text = self.text(name)
+        value = None if text is None else parse(text)
+        if value is None and text is not None:
+            raise ChoiceError(f"{self}: the option {name} is {text!r}; give {hint}")
+        return value
 
     def text(self, name: str) -> str | None:
         """Return an option unchanged.
@@ -116,10 +124,7 @@ class Options:
         ChoiceError
             If the value is not one of them.
         """
-        value = self.text(name)
-        if value is not None and value not in allowed:
-            raise self._wrong(name, f"one of {', '.join(allowed)}")
-        return value
+        return self._read(name, lambda text: text if text in allowed else None, f"one of {', '.join(allowed)}")
 
     def secret(self, name: str) -> str | None:
         """Return the secret that an option names by its place.
@@ -166,17 +171,16 @@ class Options:
         ChoiceError
             If the value is not a size, or too small.
         """
-        text = self.text(name)
-        if text is None:
-            return None
-        found = _SIZE.fullmatch(text.strip())
-        size = 0
-        if found is not None:
+
+        def parse(text: str) -> int | None:
+            found = _SIZE.fullmatch(text.strip())
+            if found is None:
+                return None
             number, unit, binary = found.groups()
             size = round(float(number) * (1024 if binary else 1000) ** _POWERS[unit.lower()])
-        if size < smallest:
-            raise self._wrong(name, f"a size such as 100MB or 5GB, at least {smallest} bytes")
-        return size
+            return size if size >= smallest else None
+
+        return self._read(name, parse, f"a size such as 100MB or 5GB, at least {smallest} bytes")
 
     def count(self, name: str, *, smallest: int, largest: int) -> int | None:
         """Return an option that is a whole number.
@@ -200,12 +204,12 @@ class Options:
         ChoiceError
             If the value is not a whole number in this range.
         """
-        text = self.text(name)
-        if text is None:
-            return None
-        if not text.isascii() or not text.isdigit() or not smallest <= int(text) <= largest:
-            raise self._wrong(name, f"a whole number from {smallest} to {largest}")
-        return int(text)
+
+        def parse(text: str) -> int | None:
+            is_number = text.isascii() and text.isdigit()
+            return int(text) if is_number and smallest <= int(text) <= largest else None
+
+        return self._read(name, parse, f"a whole number from {smallest} to {largest}")
 
     def number(self, name: str, *, above_zero: bool = True) -> float | None:
         """Return an option that is a finite number.
@@ -227,16 +231,14 @@ class Options:
         ChoiceError
             If the value is not such a number.
         """
-        text = self.text(name)
-        if text is None:
+
+        def parse(text: str) -> float | None:
+            with suppress(ValueError):
+                value = float(text)
+                return value if math.isfinite(value) and (value > 0 or not above_zero) else None
             return None
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value) or (above_zero and value <= 0):
-            raise self._wrong(name, f"a number{' above 0' if above_zero else ''}")
-        return value
+
+        return self._read(name, parse, f"a number{' above 0' if above_zero else ''}")
 
 
 @dataclass(frozen=True)
@@ -266,6 +268,11 @@ class Address:
 
     password: str | None = field(repr=False, default=None)
     """The password, None without one."""
+
+    @property
+    def bracketed_host(self) -> str:
+        """The host as in a URL: an IPv6 address is in brackets."""
+        return f"[{self.host}]" if ":" in self.host else self.host
 
 
 def parse_url(text: str, allowed: Mapping[str, str], what: str = "sink") -> Address:

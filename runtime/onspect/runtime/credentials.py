@@ -29,9 +29,8 @@ _URL = {False: re.compile(r"://[^\s'\"]+"), True: re.compile(r"://.+", re.DOTALL
 _IN_PATH = re.compile(r"[/_]([\w.-]{1,40})=")
 _OPTION = re.compile(r"[?&;#]([\w.-]{1,40})=(?!env:|file:)")
 _STREAM_KEY = re.compile(r"/[^/?]+/(?=\w*\d)([\w-]{12,})(?=[?:]|$)")  # rtmp://HOST/APPLICATION/KEY
-_END = re.compile(
-    r"_(?:pass\w{0,10}|pwd|psw|channel|stream|subtype)=", re.IGNORECASE
-)  # options in the form of recorders
+# options in the form of recorders
+_END = re.compile(r"_(?:pass\w{0,10}|pwd|psw|channel|stream|subtype)=", re.IGNORECASE)
 _OPTION_END = {False: re.compile(r"[&;\s'\"]"), True: re.compile(r"[&;]")}
 
 _known: dict[str, str] = {}
@@ -171,11 +170,12 @@ def resolve_secret(value: str) -> str:
 
 def _hide(text: str, *, whole: bool) -> str:
     """Replace the secrets of a text by ``***``."""
-    end, pieces = 0, []
-    for start, stop in _merge(sorted((start, end) for _, start, end in _find(text, whole=whole) if start < end)):
-        pieces += [text[end:start], "***"]
-        end = stop
-    return "".join([*pieces, text[end:]])
+    shown, hidden = "", 0
+    for start, end in sorted((start, end) for _, start, end in _find(text, whole=whole) if start < end):
+        if start > hidden or not shown:  # spans that touch are one
+            shown += f"{text[hidden:start]}***"
+        hidden = max(hidden, end)
+    return shown + text[hidden:]
 
 
 def _remember_parts(address: str) -> None:
@@ -210,18 +210,6 @@ def _find(text: str, *, whole: bool) -> Iterator[tuple[str, int, int]]:
             stop = _OPTION_END[whole].search(text, found.end())
             hidden = len(text) if stop is None else stop.start()
             yield found[1], found.end(), hidden
-
-
-def _merge(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    start, end = -1, -1
-    for one in spans:
-        if one[0] > end:
-            if end >= 0:
-                yield start, end
-            start, end = one
-        end = max(end, one[1])
-    if end >= 0:
-        yield start, end
 
 
 class _Redact(logging.Filter):

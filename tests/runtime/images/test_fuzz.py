@@ -29,7 +29,7 @@ from .test_formats import BGR, CHECKED, GREY, RGB, UNCHECKED
 
 pytestmark = pytest.mark.slow
 
-SECONDS = float(os.environ.get("ONSPECT_FUZZ_SECONDS", "5"))
+SECONDS = float(os.environ.get("ONSPECT_FUZZ_SECONDS", "3"))
 SEED = int(os.environ.get("ONSPECT_FUZZ_SEED", "0"))
 
 FILES = (

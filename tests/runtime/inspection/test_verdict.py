@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import Any, get_args
@@ -150,6 +151,14 @@ def test_json_has_the_keys_of_the_interface() -> None:
     ]
     assert content["regions"] == [{"x": 1, "y": 2, "width": 3, "height": 4, "peak": 0.75, "area": 12}]
     assert content["source"] == "Teil ü.png"
+
+
+def test_each_fact_has_its_place() -> None:
+    """Facts of a verdict are stored under their own names, in the order of the fields."""
+    names = [field.name for field in dataclasses.fields(Verdict)]
+    values: list[Any] = list(range(len(names)))
+    assert vars(Verdict(*values)) == dict(zip(names, values, strict=True))
+    assert list(vars(Verdict(*values))) == names
 
 
 def test_json_never_holds_nan() -> None:

@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pytest
 
-from onspect.runtime.errors import ImageError
 from onspect.runtime.images.quality import measure, span
 from onspect.runtime.line.frame_check import FrameCheck, Health, limits_for
 from onspect.runtime.model.schema import Appearance
@@ -18,11 +17,7 @@ SEEN = span([NOISE])
 def refusal(picture: np.ndarray, health: Health | None = None, appearance: Appearance | None = SEEN) -> str:
     """Return why a gate refuses a picture, "" where it does not."""
     health = health or Health()
-    try:
-        FrameCheck(health).check(picture, limits_for(health, appearance), picture)
-    except ImageError as error:
-        return str(error)
-    return ""
+    return str(FrameCheck(health).find_fault(picture, limits_for(health, appearance), picture) or "")
 
 
 def test_a_picture_like_training_passes() -> None:
@@ -72,13 +67,12 @@ def test_a_picture_that_stands_still_is_refused_from_the_configured_repetition_o
     """Equal pictures in a row are counted, and a new one ends the count."""
     gate, health = FrameCheck(Health(identical=2)), Health()
     limits = limits_for(health, None)
-    gate.check(NOISE, limits, NOISE)
-    gate.check(NOISE.copy(), limits, NOISE)
-    with pytest.raises(ImageError, match="2 frames in a row"):
-        gate.check(NOISE.copy(), limits, NOISE)
+    assert gate.find_fault(NOISE, limits, NOISE) is None
+    assert gate.find_fault(NOISE.copy(), limits, NOISE) is None
+    assert "2 frames in a row" in str(gate.find_fault(NOISE.copy(), limits, NOISE))
     assert gate.frozen_for > 0
     other = NOISE + 1
-    gate.check(other, limits, other)
+    assert gate.find_fault(other, limits, other) is None
     assert gate.frozen_for == 0
 
 
@@ -86,7 +80,7 @@ def test_a_picture_may_stand_still_where_the_configuration_says_so() -> None:
     """identical = 0 lets equal pictures pass."""
     gate = FrameCheck(Health(identical=0))
     for _ in range(3):
-        gate.check(NOISE, limits_for(Health(), None), NOISE)
+        assert gate.find_fault(NOISE, limits_for(Health(), None), NOISE) is None
 
 
 def test_a_wrong_size_is_refused() -> None:

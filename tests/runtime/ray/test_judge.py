@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -120,23 +121,11 @@ def long_list(tmp_path: Path, write_image: Callable[..., Path]) -> str:
     return f"{good}\n{bad}\n" * (COPIES // 2)
 
 
-def test_verdicts_are_those_of_the_local_engine(
-    onspect: Run, calibrated: Path, parts: Path, tmp_path: Path, address: str
-) -> None:
-    """Judged on Ray, every image has the very verdict of the local engine, and a bad file is a fault."""
-    local = onspect("score", calibrated, parts, "-o", tmp_path / "local.jsonl")
-    spread = onspect("score", calibrated, parts, "-o", tmp_path / "out", "--engine", "ray", "--address", address)
-    assert (spread.exit_code, spread.stdout) == (0, ""), spread.stderr
-    assert read_summary(spread) == read_summary(local)
-    expected = without_timings((tmp_path / "local.jsonl").read_text())
-    assert {line["verdict"] for line in expected} == {"ok", "ng", "fault"}
-    assert without_timings(read_partitions(tmp_path / "out")) == expected
-    job = json.loads((tmp_path / "out" / "_job.json").read_text())
-    assert job["complete"]["fault"] == 1
+def write_moved_parts(folder: Path) -> tuple[Path, Path]:
+    """Write a model file with region and alignment, and four folders with the same 20 frames, and a broken file.
 
-
-def test_parts_that_moved_are_found_alike(onspect: Run, tmp_path: Path, address: str) -> None:
-    """A file with region and alignment gives the local engine's scores, poses and faults on Ray, bit for bit."""
+    The last two frames show no part. They are more files than one partition takes.
+    """
     size = 32
     poses = [(160.0, 120.0, 0.0), (150.0, 131.0, 20.0), (181.0, 118.0, -100.0)]
     taught = [draw_scene(*pose, seed=number) for number, pose in enumerate(poses)]
@@ -146,22 +135,35 @@ def test_parts_that_moved_are_found_alike(onspect: Run, tmp_path: Path, address:
     region = RegionOfInterest((130, 90, 61, 61), (320, 240), polygons=(corners,))
     recipe = Preprocess(size, size, 1, 65535, SourceLimits((1,), None, None), region, align)
     info = dataclasses.replace(make_info(width=size, height=size, threshold=Threshold(0.05, 0.1)), preprocess=recipe)
-    model = tmp_path / "aligned.onnx"
+    model = folder / "aligned.onnx"
     model.write_bytes(stamp(build_graph(width=size, height=size), info, []))
-    frames = tmp_path / "frames"
-    frames.mkdir()
+    frames = folder / "frames"
+    (frames / "0").mkdir(parents=True)
     rng = np.random.default_rng(6)
     for number in range(20):
         pose = (rng.uniform(110, 210), rng.uniform(90, 150), rng.uniform(-180, 180))
         part = draw_bracket(defect=number % 2 == 0) if number < 18 else np.zeros((120, 120), np.uint8)
-        cv2.imwrite(str(frames / f"{number:02}.png"), draw_scene(*pose, seed=50 + number, part=part))
-    onspect("score", model, frames, "-o", tmp_path / "local.jsonl")
+        cv2.imwrite(str(frames / "0" / f"{number:02}.png"), draw_scene(*pose, seed=50 + number, part=part))
+    for name in ("1", "2", "3"):
+        shutil.copytree(frames / "0", frames / name)
+    (frames / "1" / "broken.png").write_bytes(b"\x89PNG")
+    return model, frames
+
+
+def test_verdicts_are_those_of_the_local_engine(onspect: Run, tmp_path: Path, address: str) -> None:
+    """Judged on Ray, every frame has the local engine's verdict, score and pose, bit for bit; a bad file is a fault."""
+    model, frames = write_moved_parts(tmp_path)
+    local = onspect("score", model, frames, "-o", tmp_path / "local.jsonl")
     spread = onspect("score", model, frames, "-o", tmp_path / "out", "--engine", "ray", "--address", address)
-    assert spread.exit_code == 0, spread.stderr
+    assert (spread.exit_code, spread.stdout) == (0, ""), spread.stderr
+    assert read_summary(spread) == read_summary(local)
     expected = without_timings((tmp_path / "local.jsonl").read_text())
+    assert {line["verdict"] for line in expected} == {"ok", "ng", "fault"}
     assert len({line["pose_angle"] for line in expected}) == 19  # of 18 parts, and None
-    assert [line["code"] for line in expected[18:]] == ["position", "position"]
+    assert [line["code"] for line in expected if line["code"]] == ["position"] * 4 + ["image"] + ["position"] * 4
     assert without_timings(read_partitions(tmp_path / "out")) == expected
+    job = json.loads((tmp_path / "out" / "_job.json").read_text())
+    assert job["complete"]["fault"] == 9
 
 
 def test_bucket_to_bucket(onspect: Run, calibrated: Path, parts: Path, tmp_path: Path, address: str, s3: Any) -> None:

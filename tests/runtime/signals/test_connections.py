@@ -139,8 +139,9 @@ def opcua_site(folder: Path) -> Iterator[Site]:
     plc = OpcUaPlc()
     plc.start()
     try:
-        address = f"opcua://127.0.0.1:{plc.port}/plc?node=ns=2;s=Line1&poll=2"
-        yield Site(address, Program(plc.look, plc.tell), plc.stop, plc.start)
+        address = f"opcua://127.0.0.1:{plc.port}/plc?node=ns=2;s=Line1&poll=10"
+        program = Program(plc.look, plc.tell, pause=0.01)  # one look takes milliseconds of the processor
+        yield Site(address, program, plc.stop, plc.start)
     finally:
         plc.stop()
         plc.end()

@@ -12,6 +12,7 @@ from onspect.runtime.atomic import check_place, make_folder, write_new
 from onspect.runtime.capture.frames import KnownFrames
 from onspect.runtime.capture.triggers import Trigger
 from onspect.runtime.errors import ImageError, OutputError
+from onspect.runtime.explain import explaining
 from onspect.runtime.images.decode import Frame
 from onspect.runtime.sources.base import Capture
 
@@ -92,10 +93,8 @@ class PictureFolder:
         OutputError
             If it cannot be written.
         """
-        try:
+        with explaining(OutputError, f"a frame {frame.shape} of {frame.dtype} cannot be a PNG file", of=cv2.error):
             data = cv2.imencode(".png", frame, _FAST)[1].tobytes()
-        except cv2.error as error:
-            raise OutputError(f"a frame {frame.shape} of {frame.dtype} cannot be a PNG file: {error}") from error
         make_folder(self._folder)
         while True:
             path = self._folder / f"{self._next:04d}.png"

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 from onspect.runtime.errors import ImageError
 from onspect.runtime.images.decode import Frame
-from onspect.runtime.presence.gate import FILE_RATE, HeldFrame, PresenceGate, Step
+from onspect.runtime.presence.gate import PresenceGate, Step, hold
 from onspect.runtime.presence.settings import PresenceSettings
 from onspect.runtime.sources.base import Capture
 
 
-class Trigger(ABC):
-    """Choose frames. A subclass implements `choose`, and `finish` if it decides later."""
+class Trigger:
+    """Choose frames. A subclass implements `is_due`, or `choose` and `finish` if it decides later."""
 
     ended = False
     """Whether the user has ended the capture."""
@@ -33,7 +32,16 @@ class Trigger(ABC):
         """Text of the preview beside the figures; empty for none."""
         return ""
 
-    @abstractmethod
+    def is_due(self) -> bool:
+        """Decide about the next readable frame.
+
+        Returns
+        -------
+        bool
+            Whether it is to be written.
+        """
+        return True
+
     def choose(self, capture: Capture) -> Sequence[Frame]:
         """Return the frames to write now.
 
@@ -47,6 +55,7 @@ class Trigger(ABC):
         Sequence[Frame]
             The frames.
         """
+        return [] if isinstance(capture.frame, ImageError) or not self.is_due() else [capture.frame]
 
     def finish(self) -> Sequence[Frame]:
         """Return the frames that are still to be written when no more frames come.
@@ -59,30 +68,7 @@ class Trigger(ABC):
         return []
 
 
-class _FrameTrigger(Trigger):
-    """A trigger that decides at once, about whole frames."""
-
-    @abstractmethod
-    def _is_due(self) -> bool:
-        """Return whether to write this readable frame."""
-
-    def choose(self, capture: Capture) -> Sequence[Frame]:
-        """Return the frame if it is readable and to be written.
-
-        Parameters
-        ----------
-        capture
-            The next frame.
-
-        Returns
-        -------
-        Sequence[Frame]
-            The frame, or nothing.
-        """
-        return [] if isinstance(capture.frame, ImageError) or not self._is_due() else [capture.frame]
-
-
-class TimeTrigger(_FrameTrigger):
+class TimeTrigger(Trigger):
     """Choose the first frame, and then one after each pause of a number of seconds."""
 
     def __init__(self, seconds: float) -> None:
@@ -90,7 +76,14 @@ class TimeTrigger(_FrameTrigger):
         self._seconds = seconds
         self._due = time.monotonic()
 
-    def _is_due(self) -> bool:
+    def is_due(self) -> bool:
+        """Decide about the next readable frame.
+
+        Returns
+        -------
+        bool
+            Whether it is to be written.
+        """
         now = time.monotonic()
         if now < self._due:
             return False
@@ -100,7 +93,7 @@ class TimeTrigger(_FrameTrigger):
         return True
 
 
-class CountTrigger(_FrameTrigger):
+class CountTrigger(Trigger):
     """Choose the first readable frame, and then every `step`-th."""
 
     def __init__(self, step: int) -> None:
@@ -108,12 +101,19 @@ class CountTrigger(_FrameTrigger):
         self._step = step
         self._count = -1
 
-    def _is_due(self) -> bool:
+    def is_due(self) -> bool:
+        """Decide about the next readable frame.
+
+        Returns
+        -------
+        bool
+            Whether it is to be written.
+        """
         self._count += 1
         return self._count % self._step == 0
 
 
-class KeyTrigger(_FrameTrigger):
+class KeyTrigger(Trigger):
     """Choose a frame after SPACE or Enter; q or Esc ends. read: returns the keys pressed since its last call."""
 
     def __init__(self, read: Callable[[], str]) -> None:
@@ -125,7 +125,14 @@ class KeyTrigger(_FrameTrigger):
         """The keys."""
         return "SPACE: picture, q: end"
 
-    def _is_due(self) -> bool:
+    def is_due(self) -> bool:
+        """Decide about the next readable frame.
+
+        Returns
+        -------
+        bool
+            Whether it is to be written.
+        """
         keys = self._read().lower()
         self.ended = self.ended or "q" in keys or "\x1b" in keys
         return any(key in keys for key in " \r\n")
@@ -173,12 +180,8 @@ class PresenceTrigger(Trigger):
             The crops.
         """
         self._frames += 1
-        timed = self._live and capture.captured is not None
-        seconds = capture.captured if timed and capture.captured is not None else self._frames / FILE_RATE
-        if isinstance(capture.frame, ImageError):
-            self._gate.feed(HeldFrame(capture, seconds))  # parts are tracked across it
-            return []
-        return self._take(self._gate.feed(HeldFrame(capture, seconds)))
+        step = self._gate.feed(hold(capture, self._frames, live=self._live))  # parts are tracked across faults
+        return [] if isinstance(capture.frame, ImageError) else self._take(step)
 
     def finish(self) -> Sequence[Frame]:
         """Return the crops of the parts that are in view at the end.
@@ -193,11 +196,10 @@ class PresenceTrigger(Trigger):
     def _take(self, step: Step) -> list[Frame]:
         found: list[Frame] = []
         for view in step.views:
-            frame = view.held.capture.frame
-            if view.window is None or isinstance(frame, ImageError):
-                self.failed[view.reason or "the frame shows no part"] += 1
+            crop = view.crop()
+            if isinstance(crop, ImageError):
+                self.failed[str(crop)] += 1
                 continue
-            x, y, width, height = view.window
-            self._gate.settings = dataclasses.replace(self._gate.settings, window=(width, height))
-            found.append(frame[y : y + height, x : x + width])
+            self._gate.settings = dataclasses.replace(self._gate.settings, window=crop.shape[1::-1])
+            found.append(crop)
         return found

@@ -30,6 +30,9 @@ class Command(click.Command):
         Names of options below each heading of the help. The other options follow under "Options".
     """
 
+    reads_pictures = False
+    """Whether OpenCV is used, which then leaves the cores to us and prints nothing."""
+
     def __init__(self, *arguments: Any, sections: Mapping[str, Sequence[str]] | None = None, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self._sections = sections or {}
@@ -110,6 +113,10 @@ class Command(click.Command):
         ctx.meta["onspect.flags"] += ["--no-color"] * ctx.meta["onspect.no_color"]
         _configure_logging(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
         try:
+            if self.reads_pictures:
+                from onspect.runtime.images.decode import quieten_opencv
+
+                quieten_opencv()
             return super().invoke(ctx)
         except OnspectError as error:
             if debug:
@@ -130,6 +137,12 @@ class Command(click.Command):
             raise click.ClickException(reason) from error
 
 
+class PictureCommand(Command):
+    """A command that reads pictures with OpenCV, which then leaves the cores to us and prints nothing."""
+
+    reads_pictures = True
+
+
 def _choose_color(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001 - click's
     """Switch colours off if the user does not want them; click leaves them out if there is no terminal."""
     ctx.meta["onspect.no_color"] = value
@@ -148,6 +161,19 @@ def say(message: str) -> None:
     context = click.get_current_context(silent=True)
     if context is None or not context.meta.get("onspect.quiet", False):
         click.echo(message, err=True)
+
+
+def echo_json(content: object) -> None:
+    """Print JSON for a program, over several lines.
+
+    Parameters
+    ----------
+    content
+        The content.
+    """
+    import json  # imported here: most commands print none
+
+    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
 
 
 def wrap(text: str, *, err: bool = False, indent: int = 0) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from onspect.runtime.cli.base import Command, parse_rate, progress, say, usage_errors
+from onspect.runtime.cli.base import PictureCommand, parse_rate, progress, say, usage_errors
 
 
-@click.command(cls=Command)
+@click.command(cls=PictureCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1)
 @click.option("--compare", type=click.Path(path_type=Path), metavar="OTHER", help="Another model file, taken in turns.")
@@ -66,9 +66,7 @@ def bench(
     from onspect.runtime.bench.run import run_bench
     from onspect.runtime.bench.tables import describe_bench
     from onspect.runtime.cli.images import expand_images
-    from onspect.runtime.images.decode import quieten_opencv
 
-    quieten_opencv()
     models = [model] if compare is None else [model, compare]
     with usage_errors():
         paths = [Path(image) for image in expand_images(images)]

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from onspect.runtime.cli.base import Command, say
+from onspect.runtime.cli.base import PictureCommand, echo_json, say
 from onspect.runtime.errors import SourceError
 
 if TYPE_CHECKING:
     from onspect.runtime.sources.cameras.discovery import FoundCamera
 
 
-@click.command(cls=Command)
+@click.command(cls=PictureCommand)
 @click.option(
     "--cti",
     "producers",
@@ -34,13 +33,11 @@ def cameras(producers: tuple[Path, ...], as_json: bool) -> None:
     Example:
       onspect cameras
     """
-    from onspect.runtime.images.decode import quieten_opencv
     from onspect.runtime.sources.cameras.discovery import find_local_cameras
 
-    quieten_opencv()
     found = [*find_local_cameras(), *_find_genicam(producers)]
     if as_json:
-        click.echo(json.dumps([asdict(camera) for camera in found], indent=2, ensure_ascii=False))
+        echo_json([asdict(camera) for camera in found])
         return
     if not found:
         say("no camera was found")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from onspect.runtime.cli.base import Command, ProgressLines, say, shows_progress, usage_errors
+from onspect.runtime.cli.base import PictureCommand, ProgressLines, say, shows_progress, usage_errors
 from onspect.runtime.errors import ChoiceError, OutputError, SourceError
 from onspect.runtime.text import count_of
 
@@ -44,31 +44,24 @@ class _Every:
     frames: int
 
 
-class _EveryType(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
-    """A time such as 2s, or a number of frames such as 10."""
-
-    name = "TIME|FRAMES"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> _Every:
-        if isinstance(value, _Every):
-            return value
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h)?", str(value).strip())
-        number = float(found[1]) if found else 0.0
-        if found is None or not number or (found[2] is None and not number.is_integer()):
-            self.fail(
-                f"{value!r} is neither a time such as 500ms, 2s, 5min or 1h nor a number of frames such as 10",
-                param,
-                ctx,
-            )
-        return _Every(None, int(number)) if found[2] is None else _Every(number * _UNITS[found[2]], 1)
+def _read_every(context: click.Context, option: click.Parameter, text: str | None) -> _Every | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h)?", text.strip())
+    number = float(found[1]) if found else 0.0
+    if found is None or not number or (found[2] is None and not number.is_integer()):
+        words = f"{text!r} is neither a time such as 500ms, 2s, 5min or 1h nor a number of frames such as 10"
+        raise click.BadParameter(words, context, option)
+    return _Every(None, int(number)) if found[2] is None else _Every(number * _UNITS[found[2]], 1)
 
 
-@click.command(cls=Command)
+@click.command(cls=PictureCommand)
 @click.argument("source")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder for the pictures.")
 @click.option(
     "--every",
-    type=_EveryType(),
+    metavar="TIME|FRAMES",
+    callback=_read_every,
     help="A picture each 2s (ms, s, min, h), or each 10 frames  [default: a key for cameras, each frame of files].",
 )
 @click.option(
@@ -98,12 +91,10 @@ def capture(
       onspect capture 0 --presence learn=5s --count 50 -o parts/train/good
     """
     from onspect.runtime.capture.recorder import CaptureCounts, PictureFolder, record
-    from onspect.runtime.images.decode import quieten_opencv
     from onspect.runtime.sources.registry import open_source
 
     if every is not None and presence is not None:
         raise click.UsageError("--every and --presence exclude each other; give one")
-    quieten_opencv()
     counts = CaptureCounts()
     with usage_errors(), ExitStack() as stack:
         opened = stack.enter_context(open_source(source))
@@ -116,11 +107,9 @@ def capture(
         for item in record(captures, folder, trigger, counts=counts, count=count, keep_similar=keep_similar):
             display.show(item)
         display.end()
-    judge = (
-        ""
-        if presence is None
-        else f", then onspect run part.onnx {shlex.quote(source)} --presence {shlex.quote(presence)}"
-    )
+    judge = ""
+    if presence is not None:
+        judge = f", then onspect run part.onnx {shlex.quote(source)} --presence {shlex.quote(presence)}"
     _summarize(output, folder.list_written(), counts, display, trigger, judge)
 
 
@@ -266,11 +255,8 @@ def _summarize(
     names = saved[0].name if len(saved) == 1 else f"{saved[0].name} to {saved[-1].name}"
     say(f"wrote {count_of(len(saved), 'picture')} to {output} ({names}){left}")
     if display.overexposed:
-        _LOG.warning(
-            "%d of %d pictures have more than 1%% of white pixels: lower the exposure and take them again",
-            display.overexposed,
-            len(saved),
-        )
+        words = "%d of %d pictures have more than 1%% of white pixels: lower the exposure and take them again"
+        _LOG.warning(words, display.overexposed, len(saved))
     number = int(saved[-1].stem)
     if output.resolve().parent.name in ("val", "test"):
         return

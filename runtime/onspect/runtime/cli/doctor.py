@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onspect.runtime.cli.base import Command, say
+from onspect.runtime.cli.base import Command, echo_json, say
 
 if TYPE_CHECKING:
     from onspect.runtime.doctor.findings import Finding
@@ -50,13 +49,7 @@ def doctor(model: Path | None, as_json: bool) -> None:
                     click.echo(f"{'':<26}{line}")
     broken = [finding.name for finding in findings if finding.status == "broken"]
     if as_json:
-        click.echo(
-            json.dumps(
-                {"works": not broken, "findings": [asdict(finding) for finding in findings]},
-                indent=2,
-                ensure_ascii=False,
-            )
-        )
+        echo_json({"works": not broken, "findings": [asdict(finding) for finding in findings]})
     if broken:
         raise click.ClickException(f"needed, but broken: {', '.join(broken)}")
     say("everything that is needed works; pip install 'onspect[NAME]' adds an extra")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
 import click
 
-from onspect.runtime.cli.base import Command, wrap
+from onspect.runtime.cli.base import Command, echo_json, wrap
 from onspect.runtime.text import count_of
 
 _LOG = logging.getLogger("onspect")
@@ -37,12 +36,10 @@ def drift(verdicts: Path, model: Path, as_json: bool) -> None:
     if comparison.unread:
         _LOG.warning("%s of %r left out: no verdict", count_of(comparison.unread, "line"), str(verdicts))
     if comparison.other_files:
-        _LOG.warning(
-            "the comparison includes %s from before the last change of the model file",
-            count_of(comparison.other_files, "part"),
-        )
+        others = count_of(comparison.other_files, "part")
+        _LOG.warning("the comparison includes %s from before the last change of the model file", others)
     if as_json:
-        click.echo(json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False))
+        echo_json(comparison.to_dict())
     else:
         assert file.info.calibration is not None
         click.echo(wrap(describe_comparison(comparison, file.info.calibration.data), indent=13))

@@ -9,10 +9,9 @@ import os
 import sys
 from pathlib import Path
 
-from onspect.runtime.credentials import redact
 from onspect.runtime.errors import ChoiceError, DatasetError
 from onspect.runtime.images.files import list_folder
-from onspect.runtime.ray.urls import expand_url, is_url
+from onspect.runtime.text import count_of
 
 _LOG = logging.getLogger("onspect")
 
@@ -42,7 +41,9 @@ def expand_images(arguments: tuple[str, ...]) -> list[str]:
     paths: list[str] = []
     for argument in arguments:
         named = _read_list() if argument == "-" else [argument]
-        if url := next(filter(is_url, named), None):
+        if url := next(filter(_is_url, named), None):
+            from onspect.runtime.credentials import redact
+
             raise ChoiceError(
                 f"{redact(url)!r} is a URL, which 'onspect score --engine ray' reads (pip install 'onspect[ray]'); "
                 "give a file or a folder"
@@ -74,8 +75,22 @@ def expand_sources(arguments: tuple[str, ...]) -> list[str]:
         if argument == "-":
             sources += _read_list()
         else:
-            sources += expand_url(argument) if is_url(argument) else _expand(argument)
+            sources += _expand_url(argument) if _is_url(argument) else _expand(argument)
     return sources
+
+
+def _is_url(text: str) -> bool:
+    if "://" not in text:
+        return False
+    from onspect.runtime.ray.urls import is_url  # paths of one machine do not need it
+
+    return is_url(text)
+
+
+def _expand_url(url: str) -> list[str]:
+    from onspect.runtime.ray.urls import expand_url
+
+    return expand_url(url)
 
 
 def _read_list() -> list[str]:
@@ -111,14 +126,9 @@ def _expand(argument: str) -> list[str]:
         raise DatasetError(f"no file matches {argument!r}; check the pattern")
     if len(files) < len(matches) and "**" not in argument:
         count = len(matches) - len(files)
-        _LOG.warning(
-            "%d folder%s matched by %r %s left out; name %s",
-            count,
-            "s" * (count != 1),
-            argument,
-            "is" if count == 1 else "are",
-            "it" if count == 1 else "them",
-        )
+        verb, pronoun = ("is", "it") if count == 1 else ("are", "them")
+        folders = count_of(count, "folder")
+        _LOG.warning("%s matched by %r %s left out; name %s", folders, argument, verb, pronoun)
     return files
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from onspect.runtime.cli.base import Command, wrap
+from onspect.runtime.cli.base import Command, echo_json, wrap
 
 
 @click.command(cls=Command)
@@ -25,6 +24,6 @@ def info(model: Path, as_json: bool) -> None:
 
     file = read_model_file(model)
     if as_json:
-        click.echo(json.dumps(file.info.to_dict() | {"sha256": file.sha256}, indent=2, ensure_ascii=False))
+        echo_json(file.info.to_dict() | {"sha256": file.sha256})
     else:
         click.echo(wrap(describe(file), indent=13))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -40,11 +41,8 @@ def export(database: Path, folder: Path) -> None:
     from onspect.runtime.labels.export import export_labels
     from onspect.runtime.labels.store import open_existing
 
-    store = open_existing(database)
-    try:
+    with closing(open_existing(database)) as store:
         found = export_labels(store, folder)
-    finally:
-        store.close()
     say(
         f"wrote {found.train + found.test_good + found.test_bad} pictures to {str(folder)!r}: "
         f"{found.train} in train/good, {found.test_good} in test/good, {found.test_bad} in test/bad"
@@ -70,11 +68,8 @@ def audit(database: Path, *, as_json: bool, contains: str | None) -> None:
     from onspect.runtime.labels.audit import START
     from onspect.runtime.labels.store import open_existing
 
-    store = open_existing(database)
-    try:
+    with closing(open_existing(database)) as store:
         changes, broken = store.changes(), store.verify()
-    finally:
-        store.close()
     for change in changes:
         facts = json.dumps(dict(change.facts), ensure_ascii=False)
         row = json.dumps(change.to_dict(), ensure_ascii=False)

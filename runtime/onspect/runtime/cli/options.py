@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -18,6 +18,31 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("onspect")
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def combine(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Return a decorator that adds several options to a command, in this order in its help.
+
+    Parameters
+    ----------
+    *options
+        Decorators of click.
+
+    Returns
+    -------
+    Callable[[F], F]
+        The decorator.
+    """
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 provider_option = click.option(
     "--provider",
     type=click.Choice(CHOICES),
@@ -26,41 +51,28 @@ provider_option = click.option(
     help="The provider that runs the model; cuda and tensorrt fall back with a warning; auto never chooses openvino. "
     "With openvino-bf16, scores near a threshold are computed again in float32; 'onspect bench --margin' prepares it.",
 )
-_overlays = click.option(
-    "--overlays",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Write each image with its verdict, and outline and box around each region, into this folder.",
+overlay_options = combine(
+    click.option(
+        "--overlays",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Write each image with its verdict, and outline and box around each region, into this folder.",
+    ),
+    click.option(
+        "--overlay-style",
+        type=click.Choice(["marks", "beside", "heat"]),
+        default="marks",
+        show_default=True,
+        help="Marks: outline and box; beside: the plain image to the left, a legend below; heat: error map as colours.",
+    ),
+    click.option(
+        "--overlay-format",
+        type=click.Choice(["png", "jpg"]),
+        default="png",
+        show_default=True,
+        help="File format of the overlays.",
+    ),
 )
-_overlay_style = click.option(
-    "--overlay-style",
-    type=click.Choice(["marks", "beside", "heat"]),
-    default="marks",
-    show_default=True,
-    help="Marks: outline and box; beside: the plain image to the left, a legend below; heat: error map as colours.",
-)
-_overlay_format = click.option(
-    "--overlay-format",
-    type=click.Choice(["png", "jpg"]),
-    default="png",
-    show_default=True,
-    help="File format of the overlays.",
-)
-
-
-def overlay_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options ``overlays``, ``overlay_style`` and ``overlay_format``, whose values `overlay_sinks` takes.
-
-    Parameters
-    ----------
-    command
-        The command.
-
-    Returns
-    -------
-    Callable[..., Any]
-        The command with the options.
-    """
-    return _overlays(_overlay_style(_overlay_format(command)))
+"""The options ``overlays``, ``overlay_style`` and ``overlay_format``, whose values `overlay_sinks` takes."""
 
 
 def overlay_sinks(

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from onspect.runtime.cli.base import Command, say, usage_errors
+from onspect.runtime.cli.base import PictureCommand, say, usage_errors
 
 
-@click.command(cls=Command)
+@click.command(cls=PictureCommand)
 @click.argument("source")
 @click.option(
     "-o",
@@ -43,13 +43,11 @@ def parts(source: str, output: Path, presence: str, count: int | None) -> None:
       onspect run part.onnx line.mp4 --presence taught/presence.toml
     """
     from onspect.runtime.errors import DatasetError
-    from onspect.runtime.images.decode import quieten_opencv
     from onspect.runtime.presence.cut import cut_parts
     from onspect.runtime.presence.gate import check_presence
     from onspect.runtime.presence.settings import parse_presence
     from onspect.runtime.sources.registry import open_source
 
-    quieten_opencv()
     with usage_errors():
         settings = parse_presence(presence)
         check_presence(settings)

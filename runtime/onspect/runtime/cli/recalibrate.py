@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from onspect.runtime.cli.base import Command, say, wrap
+from onspect.runtime.cli.base import PictureCommand, say, wrap
 
 _LOG = logging.getLogger("onspect")
 
 
-@click.command(cls=Command)
+@click.command(cls=PictureCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("source", required=False)
 @click.option("--count", type=click.IntRange(min=10), default=20, show_default=True, help="Good frames to take.")
@@ -40,13 +40,11 @@ def recalibrate(model: Path, source: str | None, count: int, undo: bool) -> None
         say(f"{model} is back at the threshold {info.threshold.score:.6g}")
         return
     from onspect.runtime.credentials import show_address
-    from onspect.runtime.images.decode import quieten_opencv
     from onspect.runtime.inspection.inspector import Inspector
     from onspect.runtime.recalibration.recalibrate import describe_recalibration, find_base
     from onspect.runtime.recalibration.recalibrate import recalibrate as carry_over
     from onspect.runtime.sources.registry import open_source
 
-    quieten_opencv()
     find_base(file)  # refuse the file before a camera is opened
     name = Path(source).resolve().name if Path(source).exists() else show_address(source)
     with open_source(source) as captures:

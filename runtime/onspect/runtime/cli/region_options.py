@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
+
+from onspect.runtime.cli.options import combine
 
 if TYPE_CHECKING:
     from onspect.runtime.images.region import RegionFile
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-_OPTIONS = (
+region_options = combine(
     click.option(
         "--roi",
         multiple=True,
@@ -40,24 +39,7 @@ _OPTIONS = (
         help="Largest change of size either way that is searched [default: 0].",
     ),
 )
-
-
-def region_options(command: F) -> F:
-    """Add the options to a command; `read_region_options` reads them.
-
-    Parameters
-    ----------
-    command
-        The command.
-
-    Returns
-    -------
-    F
-        The command with the options.
-    """
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+"""The options ``roi``, ``align``, ``max_turn`` and ``max_scale``, whose values `read_region_options` takes."""
 
 
 def read_region_options(

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from onspect.runtime.cli.base import Command, say, usage_errors
+from onspect.runtime.cli.base import PictureCommand, say, usage_errors
 
 
-@click.command(cls=Command)
+@click.command(cls=PictureCommand)
 @click.argument("source")
 @click.option(
     "-o",
@@ -41,9 +41,7 @@ def roi(source: str, output: Path, address: str) -> None:
     """
     from onspect.runtime.drawing import RegionPage
     from onspect.runtime.drawing.pictures import open_pictures
-    from onspect.runtime.images.decode import quieten_opencv
 
-    quieten_opencv()
     with usage_errors():
         page = RegionPage(open_pictures(source), output, address=address)
     with page:

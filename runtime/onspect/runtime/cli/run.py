@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onspect.runtime.cli.base import Command, say, usage_errors, wrap
+from onspect.runtime.cli.base import PictureCommand, say, usage_errors, wrap
 from onspect.runtime.cli.options import conclude, describe_reasons, overlay_options, overlay_sinks
 from onspect.runtime.errors import SourceError
 from onspect.runtime.images.files import list_images
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from onspect.runtime.line.config import DashboardConfig, LineConfig
     from onspect.runtime.line.frame_queue import Policy
     from onspect.runtime.sinks.base import Sink
-    from onspect.runtime.status import LineStatus
 
 
-@click.command(cls=Command)
+@click.command(cls=PictureCommand)
 @click.argument("model", required=False, type=click.Path(path_type=Path))
 @click.argument("source", required=False)
 @click.option(
@@ -123,9 +122,6 @@ def run(
       onspect run --config line.toml
       onspect run new.onnx 0 --base base.onnx --dashboard 127.0.0.1:8080 --dashboard-token env:TOKEN
     """
-    from onspect.runtime.images.decode import quieten_opencv
-
-    quieten_opencv()
     file = config_file or check_file
     if config_file and check_file:
         raise click.UsageError("give --config to run a line, or --check to check it")
@@ -155,7 +151,6 @@ def _configure(
 ) -> LineConfig:
     """Return the line of the file, or an empty one, with the flags in place of its values."""
     from onspect.runtime.line.config import LineConfig, SignalConfig, SourceConfig, read_config
-    from onspect.runtime.presence.settings import PresenceSettings, parse_presence
 
     config = LineConfig(Path(), ()) if file is None else read_config(file)
     if model is not None:
@@ -167,8 +162,12 @@ def _configure(
     if frames_per_part is not None:
         config = replace(config, voting=replace(config.voting, frames=frames_per_part))
     if presence is not None:
+        from onspect.runtime.presence.settings import parse_presence
+
         config = replace(config, presence=parse_presence(presence))
     if parts is not None:
+        from onspect.runtime.presence.settings import PresenceSettings
+
         config = replace(config, presence=replace(config.presence or PresenceSettings(), parts=parts))
     config = replace(config, sinks=sinks or config.sinks, provider=provider or config.provider)
     if signal is not None:
@@ -260,7 +259,7 @@ def _run_line(config: LineConfig, drawn: list[Sink]) -> None:
     from onspect.runtime.line.memory import keep_memory_together
     from onspect.runtime.line.signals import obeying_signals
     from onspect.runtime.sinks.registry import open_sinks
-    from onspect.runtime.sinks.targets import find_refusal
+    from onspect.runtime.sinks.targets import refuse_conflict
     from onspect.runtime.sources.registry import open_source
 
     keep_memory_together()
@@ -269,8 +268,7 @@ def _run_line(config: LineConfig, drawn: list[Sink]) -> None:
     targets = [resolve_secret(text) for text in config.sinks]
     opened = open_sinks(targets, append=True)
     for place in range(len(targets)):
-        if (refusal := find_refusal(targets, opened, place, list_inputs(config))) is not None:
-            raise refusal
+        refuse_conflict(targets, opened, place, list_inputs(config))
     live = any(source.live for source in sources)
     queued = queue_sinks(list(zip(config.sinks, opened, strict=True)), config.spool, live=live)
     dashboard = open_dashboard(config.dashboard, opened)
@@ -281,7 +279,11 @@ def _run_line(config: LineConfig, drawn: list[Sink]) -> None:
         status = line.run()
     judged = status.ok + status.ng + status.review
     if live:
-        _say_farewell(status)
+        empty = f", {status.empty} empty" if status.empty else ""
+        say(
+            f"{status.captured} frames: {status.judged} judged, {status.dropped} dropped, {status.faulted} faults"
+            f"{empty}; {status.ok} ok, {status.ng} ng, {status.review} review, {status.fault} fault"
+        )
         if status.fault and not judged:
             raise SourceError(f"no part could be judged; {describe_reasons(line.fault_reasons, status.fault)}")
     elif line.stopped:
@@ -297,11 +299,3 @@ def _draw_overlays(config: LineConfig, folder: Path | None, style: str, ending: 
         raise SourceError("--overlays draws on image files: give a folder of images as the source, not a video")
     images = [] if folder is None else list_images(root)[0]
     return [*overlay_sinks(folder, root, images, style=style, ending=ending)]
-
-
-def _say_farewell(status: LineStatus) -> None:
-    empty = f", {status.empty} empty" if status.empty else ""
-    say(
-        f"{status.captured} frames: {status.judged} judged, {status.dropped} dropped, {status.faulted} faults{empty}; "
-        f"{status.ok} ok, {status.ng} ng, {status.review} review, {status.fault} fault"
-    )

@@ -15,13 +15,7 @@ import click
 
 from onspect.runtime.cli.base import Command, progress, say, usage_errors
 from onspect.runtime.cli.images import common_root, expand_images, expand_sources
-from onspect.runtime.cli.options import (
-    conclude,
-    overlay_options,
-    overlay_sinks,
-    provider_option,
-)
-from onspect.runtime.errors import ChoiceError
+from onspect.runtime.cli.options import conclude, overlay_options, overlay_sinks, provider_option
 from onspect.runtime.sinks.targets import refuse_target
 
 if TYPE_CHECKING:
@@ -94,8 +88,8 @@ def score(
         return
     if address is not None:
         raise click.UsageError("--address is of a Ray cluster: add --engine ray")
-    with usage_errors():
-        _check_resume(output, resume)
+    if resume and (output == "-" or output.lower().endswith(".csv")):
+        raise click.UsageError(f"--resume continues a JSONL file, and the output is {output!r}; give one with -o")
     inspector = _open_inspector(model, provider)
     from onspect.runtime.inspection.batch import choose_batch
     from onspect.runtime.sinks.lines import CsvSink, JsonlSink
@@ -104,7 +98,12 @@ def score(
         paths = expand_images(images)
     kind = CsvSink if output.lower().endswith(".csv") else JsonlSink
     refuse_target(output, itertools.chain([model], paths))
-    counts: Counter[str] = _count_judged(Path(output), paths, inspector) if resume else Counter()
+    counts: Counter[str] = Counter()
+    if resume:
+        from onspect.runtime.inspection.resume import count_judged
+
+        counts = count_judged(Path(output), paths, inspector)
+        say(f"{counts.total()} of {len(paths)} images have been judged already")
     done = counts.total()
     sink = kind(None if output == "-" else Path(output), append=resume)
     drawing = overlay_sinks(overlays, common_root(paths), paths, style=overlay_style, ending=overlay_format)
@@ -144,19 +143,6 @@ def _open_inspector(model: Path, provider: str) -> Inspector:
         inspector = Inspector(loading.result())
     _ = inspector.threshold
     return inspector
-
-
-def _check_resume(output: str, resume: bool) -> None:
-    if resume and (output == "-" or output.lower().endswith(".csv")):
-        raise ChoiceError(f"--resume continues a JSONL file, and the output is {output!r}; give one with -o")
-
-
-def _count_judged(output: Path, paths: list[str], inspector: Inspector) -> Counter[str]:
-    from onspect.runtime.inspection.resume import count_judged
-
-    counts = count_judged(output, paths, inspector)
-    say(f"{counts.total()} of {len(paths)} images have been judged already")
-    return counts
 
 
 def _judge(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -14,35 +15,22 @@ from onspect.runtime.errors import OutputError
 _LOG = logging.getLogger("onspect")
 
 
-class _Shares(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
-    """Three shares, such as 60:20:20."""
-
-    name = "TRAIN:VAL:TEST"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, float, float]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            train, val, test = (float(word) for word in str(value).split(":"))
-        except ValueError:
-            self.fail(f"{value!r} is not three shares such as 60:20:20", param, ctx)
-        return train, val, test
+def _read_shares(context: click.Context, option: click.Parameter, text: str) -> tuple[float, float, float]:
+    try:
+        train, val, test = (float(word) for word in text.split(":"))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not three shares such as 60:20:20", context, option) from None
+    return train, val, test
 
 
-class _Defect(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
-    """Name of a defect and a pattern of file names, such as scratch=*_scr*."""
-
-    name = "KIND=PATTERN"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        if isinstance(value, tuple):
-            return value
-        kind, _, pattern = str(value).partition("=")
+def _read_defects(context: click.Context, option: click.Parameter, texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for text in texts:
+        kind, _, pattern = text.partition("=")
         if not kind or not pattern:
-            self.fail(f"{value!r} is not a kind and a pattern such as 'scratch=*_scr*'", param, ctx)
-        return kind, pattern
+            raise click.BadParameter(f"{text!r} is not a kind and a pattern such as 'scratch=*_scr*'", context, option)
+        pairs.append((kind, pattern))
+    return tuple(pairs)
 
 
 @click.command(cls=Command)
@@ -54,9 +42,23 @@ class _Defect(click.ParamType):  # type: ignore[type-arg]  # generic in newer ve
     "--labels", type=click.Path(path_type=Path), help="A CSV file with the columns file and label [default: see below]."
 )
 @click.option("--good", multiple=True, metavar="PATTERN", help="File names of good parts, such as 'IMG_1*'.")
-@click.option("--defect", "defects", type=_Defect(), multiple=True, help="File names of a defect: 'scratch=*_scr*'.")
+@click.option(
+    "--defect",
+    "defects",
+    metavar="KIND=PATTERN",
+    callback=_read_defects,
+    multiple=True,
+    help="File names of a defect: 'scratch=*_scr*'.",
+)
 @click.option("--group", metavar="REGEX", help="Keep pictures with the same match, such as '^(part\\d+)_', together.")
-@click.option("--shares", type=_Shares(), default="60:20:20", show_default=True, help="Shares of the good pictures.")
+@click.option(
+    "--shares",
+    metavar="TRAIN:VAL:TEST",
+    callback=_read_shares,
+    default="60:20:20",
+    show_default=True,
+    help="Shares of the good pictures.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random choice.")
 @click.option("--link", is_flag=True, help="Symbolic links to the pictures instead of copies.")
 def split(
@@ -96,9 +98,8 @@ def split(
             seed=seed,
         )
     if not any(placed.image.defective for placed in plan):
-        _LOG.warning(
-            "no label or name marks any of the %d pictures as defective: all are taken as good parts", len(plan)
-        )
+        words = "no label or name marks any of the %d pictures as defective: all are taken as good parts"
+        _LOG.warning(words, len(plan))
     write_split(plan, output, link=link, progress=progress)
     say(f"{output}: {describe_split(plan)}")
     grouped = "" if group is None else f" --group {shlex.quote(group)}"

@@ -7,11 +7,11 @@ import importlib.util
 import logging
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from onspect.runtime.cli.base import Command, parse_rate, progress, say, usage_errors, wrap
+from onspect.runtime.cli.base import PictureCommand, parse_rate, progress, say, usage_errors, wrap
 from onspect.runtime.cli.region_options import read_region_options, region_options
 from onspect.runtime.text import count_of
 
@@ -24,21 +24,16 @@ _LOG = logging.getLogger("onspect")
 _NO_FILE = "?"  # value of --undo without a file
 
 
-class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
-    """Width and height in pixels, such as 256x192."""
-
-    name = "WxH"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        width, _, height = str(value).lower().partition("x")
-        if not (width.isdecimal() and height.isdecimal()):
-            self.fail(f"{value!r} is not a size such as 256x192", param, ctx)
-        return int(width), int(height)
+def _read_size(context: click.Context, option: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise click.BadParameter(f"{text!r} is not a size such as 256x192", context, option)
+    return int(width), int(height)
 
 
-@click.command(cls=Command)
+@click.command(cls=PictureCommand)
 @click.argument("good", required=False, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The model file to make, ending in .onnx.")
 @click.option(
@@ -54,7 +49,12 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
     type=click.Path(path_type=Path),
     help="Undo the last addition to this model file.",
 )
-@click.option("--size", type=_Size(), help="Working size in pixels, multiples of 32 [default: the pictures' shape].")
+@click.option(
+    "--size",
+    metavar="WXH",
+    callback=_read_size,
+    help="Working size in pixels, multiples of 32 [default: the pictures' shape].",
+)
 @click.option("--channels", type=click.Choice(["1", "3"]), help="1 mono, 3 colour [default: as the pictures are].")
 @click.option(
     "--white-level",
@@ -95,22 +95,16 @@ def teach(
     base: Path | None,
     add_to: Path | None,
     undo: Path | None,
-    size: tuple[int, int] | None,
     channels: str | None,
-    white_level: int,
-    any_size: bool,
-    mask: Path | None,
     roi: tuple[str, ...],
     align: bool,
     max_turn: float | None,
     max_scale: float | None,
-    by_whole: bool | None,
-    copies: str,
     group: str | None,
     rate: float | None,
     strict: bool,
     trim: bool,
-    seed: int,
+    **of_new_file: Any,
 ) -> None:
     """Make a finished model file from GOOD, a folder with pictures of good parts.
 
@@ -128,11 +122,9 @@ def teach(
       onspect teach --undo part.onnx
     """
     _check_usage(good, output, base, add_to, undo, group)
-    from onspect.runtime.images.decode import quieten_opencv
     from onspect.runtime.teaching import add, take_back
     from onspect.runtime.teaching import teach as teach_new
 
-    quieten_opencv()
     with usage_errors():
         if undo is not None:
             taught = take_back(undo)
@@ -154,20 +146,14 @@ def teach(
                 good,
                 output,
                 base=_make_base() if base is None else base,
-                size=size,
                 channels=None if channels is None else int(channels),
-                white_level=white_level,
-                any_size=any_size,
-                mask=mask,
                 region=read_region_options(roi, align, max_turn, max_scale),
-                by_whole=by_whole,
-                copies=copies,
                 group=group,
                 rate=rate,
                 strict=strict,
                 trim=trim,
-                seed=seed,
                 progress=progress,
+                **of_new_file,
             )
             _describe_new(taught)
     _warn_of_lone(taught)
@@ -218,9 +204,8 @@ def _make_base() -> BaseFile:
     """Return a base file that is made here; raise ModuleNotFoundError without the extra train."""
     from onspect.runtime.teaching.base_file import parse_base_file
 
-    features = importlib.import_module(
-        "onspect.training.features"
-    )  # imported by name: the runtime imports no other part
+    # imported by name: the runtime imports no other part
+    features = importlib.import_module("onspect.training.features")
     say("making the base file; 'onspect backbone -o base.onnx' keeps one for --base")
     return parse_base_file(Path("base.onnx"), features.make_base())
 
@@ -244,17 +229,14 @@ def _describe_new(taught: Taught) -> None:
 
 def _warn_of_lone(taught: Taught) -> None:
     for item in taught.trimmed:
-        _LOG.warning(
-            "%r is left out: its score, %.4g, is an outlier among the good pictures", str(item.path), item.score
-        )
+        words = "%r is left out: its score, %.4g, is an outlier among the good pictures"
+        _LOG.warning(words, str(item.path), item.score)
     for item in taught.lone:
-        _LOG.warning(
+        words = (
             "the score of %r, %.4g, is an outlier among the good pictures: without it the threshold is %.4g. Look at "
-            "it, remove it if the part is defective, and teach again; --trim leaves it out",
-            str(item.path),
-            item.score,
-            item.threshold,
+            "it, remove it if the part is defective, and teach again; --trim leaves it out"
         )
+        _LOG.warning(words, str(item.path), item.score, item.threshold)
 
 
 def _count(taught: Taught) -> int:

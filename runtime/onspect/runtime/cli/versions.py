@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 
+from onspect.runtime.doctor.packages import list_builds
+
 _PACKAGES = (
     "numpy",
     "opencv-python",
@@ -30,9 +32,4 @@ def describe_versions() -> str:
         One line for each.
     """
     lines = [f"onspect, version {importlib.metadata.version('onspect')}", f"python {platform.python_version()}"]
-    for package in _PACKAGES:
-        try:
-            lines.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return "\n".join(lines)
+    return "\n".join([*lines, *list_builds(_PACKAGES)])

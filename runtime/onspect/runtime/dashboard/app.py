@@ -62,16 +62,16 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class AppState:
     """The state that all requests share; used in the server's one thread."""
 
-    displayed: DashboardState
-    """The displayed inspections and the status."""
-    renderer: RenderWorker
-    """Renders the pictures."""
-    archive: Archive
-    """The history and the evidence on disk."""
     auth: Auth
     """Token and sessions."""
     open_to_see: bool
     """Whether the page may be seen without a login."""
+    archive: Archive = field(default_factory=Archive)
+    """The history and the evidence on disk."""
+    displayed: DashboardState = field(default_factory=DashboardState)
+    """The displayed inspections and the status."""
+    renderer: RenderWorker = field(default_factory=RenderWorker)
+    """Renders the pictures."""
     page: str = "line"
     """``line``, or ``teach`` while there is no model."""
     most_watchers: int = WATCHERS
@@ -112,9 +112,12 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error
 
 Handler = Callable[[AppState, Request], Awaitable[Response]]
 
+Requests = tuple[str, Handler, str]
+"""Path, handler and method of requests."""
+
 
 def build_application(
-    app_state: AppState, more: Sequence[tuple[str, Handler, str]] = (), *, index: str = "index.html"
+    app_state: AppState, seeing: Sequence[Requests], doing: Sequence[Requests], *, index: str = "index.html"
 ) -> SecurityMiddleware:
     """Return the ASGI application.
 
@@ -122,8 +125,10 @@ def build_application(
     ----------
     app_state
         The shared state.
-    more
-        Path, handler and method of further requests.
+    seeing
+        Further requests, which need a login only if the page does.
+    doing
+        Further requests that need a login.
     index
         File of the page itself.
 
@@ -140,38 +145,29 @@ def build_application(
         content, kind = files[request.url.path.removeprefix("/")]
         return Response(content, media_type=kind)
 
-    def route(path: str, endpoint: Handler, method: str = "GET") -> Route:
-        return Route(path, _answer(app_state, endpoint), methods=[method])
-
-    return SecurityMiddleware(
-        Starlette(
-            routes=[
-                *(Route(f"/{path}", page) for path in files),
-                route("/events", _stream_events),
-                route("/picture", _show_picture),
-                route("/hours", _show_hours),
-                route("/rejects", _list_rejects),
-                route("/rejects/{number:int}", _show_reject),
-                route("/evidence/{name:path}", _show_evidence),
-                route("/session", _tell_session),
-                route("/login", _log_in, "POST"),
-                route("/logout", _log_out, "POST"),
-                route("/threshold", _move_threshold, "POST"),
-                route("/threshold/undo", _undo_threshold, "POST"),
-                *(route(*one) for one in more),
-            ]
-        )
-    )
+    routes = [Route(f"/{path}", page) for path in files]
+    for needs_login, requests in (
+        (False, _SESSION),
+        (not app_state.open_to_see, [*_SEEING, *seeing]),
+        (True, [*_DOING, *doing]),
+    ):
+        for path, handler, method in requests:
+            routes.append(Route(path, _answer(app_state, handler, needs_login=needs_login), methods=[method]))
+    return SecurityMiddleware(Starlette(routes=routes))
 
 
-def _answer(app_state: AppState, endpoint: Handler) -> Endpoint:
+def _answer(app_state: AppState, handler: Handler, *, needs_login: bool) -> Endpoint:
+    """Return what answers a request; an error becomes an answer with its sentence."""
+
     async def answer(request: Request) -> Response:
         try:
-            if request.url.path not in ("/session", "/login") and not app_state.open_to_see:
-                await require_session(app_state, request)
-            return await endpoint(app_state, request)
+            if needs_login:
+                await _require_session(app_state, request)
+            return await handler(app_state, request)
         except Refusal as refusal:
             return refusal.answer
+        except OnspectError as error:
+            return Refusal(422 if isinstance(error, ChoiceError) else 409, str(error)).answer
 
     return answer
 
@@ -204,7 +200,7 @@ async def _stream_events(app_state: AppState, _: Request) -> Response:
 async def _show_picture(app_state: AppState, request: Request) -> Response:
     """Answer with a picture newer than that of the page as soon as there is one, or with 204."""
     view: View = "rejected" if request.query_params.get("view") == "rejected" else "latest"
-    after = _whole_number(request.query_params.get("after", "0"))
+    after = read_whole_number(request, "after")
     for _ in range(round(_PATIENCE / app_state.tick)):
         shown = app_state.displayed.find(view)
         if shown is not None and shown.number != after:
@@ -290,49 +286,29 @@ async def _log_out(app_state: AppState, request: Request) -> Response:
 
 async def _move_threshold(app_state: AppState, request: Request) -> Response:
     """Move the line's threshold, with a record of who did so and when."""
-    await require_session(app_state, request)
     body = await read_body(request)
-    score = body.get("score")
-    score = _to_float(score)
-    who = _read_name(body)
+    score = _to_float(body.get("score"))
+    who = check_name(body.get("who"))
     before = await _command(app_state, lambda commands: commands.set_threshold(score))
     record = {"score": score, "before": before, "who": who, "time": now()}
-    desk = app_state.desk
-    if desk is not None:
-        await _log_change(app_state, lambda: desk.note_threshold(record), lambda commands: commands.undo_threshold())
+    await _log_change(app_state, lambda desk: desk.note_threshold(record), lambda commands: commands.undo_threshold())
     app_state.moved = [*app_state.moved[-99:], record]
-    _LOG.warning(
-        "threshold moved from %s to %g by %r at %s, from %s",
-        record["before"],
-        score,
-        record["who"],
-        record["time"],
-        _address(request),
-    )
+    words = "threshold moved from %s to %g by %r at %s, from %s"
+    _LOG.warning(words, before, score, who, record["time"], _address(request))
     return JSONResponse(record)
 
 
 async def _undo_threshold(app_state: AppState, request: Request) -> Response:
     """Undo the last move of the threshold, with a record of who did so and when."""
-    await require_session(app_state, request)
-    who = _read_name(await read_body(request))
+    who = check_name((await read_body(request)).get("who"))
     before, after = await _command(app_state, lambda commands: commands.undo_threshold())
     record = {"before": before, "who": who, "time": now()}
-    desk = app_state.desk
-    if desk is not None:
-        await _log_change(
-            app_state, lambda: desk.note_undo(before, after, who), lambda commands: commands.set_threshold(before)
-        )
+    await _log_change(
+        app_state, lambda desk: desk.note_undo(before, after, who), lambda commands: commands.set_threshold(before)
+    )
     words = "threshold move undone, from %s, by %r at %s, from %s"
     _LOG.warning(words, before, who, record["time"], _address(request))
     return JSONResponse(record)
-
-
-def _read_name(body: dict[str, Any]) -> str:
-    try:
-        return check_name(body.get("who"))
-    except ChoiceError as error:
-        raise Refusal(422, str(error)) from error
 
 
 def _to_float(score: object) -> float:
@@ -349,16 +325,17 @@ async def _command(app_state: AppState, command: Callable[[Commands], T]) -> T:
     """Run a command of the line, and return its result."""
     if app_state.commands is None:
         raise Refusal(409, "no line is running")
-    try:
-        return await run_in_threadpool(command, app_state.commands)
-    except OnspectError as error:
-        raise Refusal(422, str(error)) from error
+    return await run_in_threadpool(command, app_state.commands)
 
 
-async def _log_change(app_state: AppState, log: Callable[[], None], take_back: Callable[[Commands], object]) -> None:
-    """Write a change into the audit log; if that fails, undo the change and raise Refusal."""
+async def _log_change(
+    app_state: AppState, log: Callable[[LabelDesk], None], take_back: Callable[[Commands], object]
+) -> None:
+    """Write a change into the audit log, if there is one; if that fails, undo the change and raise Refusal."""
+    if app_state.desk is None:
+        return
     try:
-        await run_in_threadpool(log)
+        await run_in_threadpool(log, app_state.desk)
     except OnspectError as error:
         await _command(app_state, take_back)
         raise Refusal(409, f"nothing was changed, because the audit log cannot be written: {error}") from error
@@ -373,21 +350,8 @@ def _find_move(app_state: AppState, status: dict[str, Any] | None) -> dict[str, 
     return next(found, None)
 
 
-async def require_session(app_state: AppState, request: Request) -> None:
-    """Check that this browser has logged in, or that the request has the token itself.
-
-    Parameters
-    ----------
-    app_state
-        The shared state.
-    request
-        The request.
-
-    Raises
-    ------
-    Refusal
-        If neither is the case.
-    """
+async def _require_session(app_state: AppState, request: Request) -> None:
+    """Check that this browser has logged in, or that the request has the token itself; otherwise raise Refusal."""
     if _has_session(app_state, request):
         return
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -408,9 +372,8 @@ async def _check_token(app_state: AppState, request: Request, token: str) -> Non
     if not app_state.auth.has_token:
         raise Refusal(403, "this dashboard was started without a token; start it with --dashboard-token")
     wait = app_state.auth.wait_seconds(address)
-    if (
-        0 < wait <= _SHORT_WAIT and address not in app_state.waiting
-    ):  # one at a time, otherwise guesses would run in parallel
+    # one at a time, otherwise guesses would run in parallel
+    if 0 < wait <= _SHORT_WAIT and address not in app_state.waiting:
         app_state.waiting.add(address)
         try:
             await asyncio.sleep(wait)
@@ -467,5 +430,36 @@ async def read_body(request: Request, largest: int = LARGEST_BODY) -> dict[str, 
     return body
 
 
-def _whole_number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0
+def read_whole_number(request: Request, name: str) -> int | None:
+    """Return a parameter of a request that is a whole number.
+
+    Parameters
+    ----------
+    request
+        The request.
+    name
+        Name of the parameter.
+
+    Returns
+    -------
+    int | None
+        The number, 0 or more; None if there is none.
+    """
+    text = request.query_params.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
+
+
+_SESSION: tuple[Requests, ...] = (("/session", _tell_session, "GET"), ("/login", _log_in, "POST"))
+_SEEING: tuple[Requests, ...] = (
+    ("/events", _stream_events, "GET"),
+    ("/picture", _show_picture, "GET"),
+    ("/hours", _show_hours, "GET"),
+    ("/rejects", _list_rejects, "GET"),
+    ("/rejects/{number:int}", _show_reject, "GET"),
+    ("/evidence/{name:path}", _show_evidence, "GET"),
+    ("/logout", _log_out, "POST"),
+)
+_DOING: tuple[Requests, ...] = (
+    ("/threshold", _move_threshold, "POST"),
+    ("/threshold/undo", _undo_threshold, "POST"),
+)

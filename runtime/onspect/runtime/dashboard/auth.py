@@ -8,6 +8,7 @@ import ipaddress
 import secrets
 import time
 from collections import OrderedDict
+from contextlib import suppress
 
 from onspect.runtime.errors import ChoiceError
 
@@ -154,12 +155,9 @@ def is_loopback(host: str) -> bool:
     bool
         False for every name other than localhost.
     """
-    if host.lower() == "localhost":
-        return True
-    try:
+    with suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host.lower() == "localhost"
 
 
 def _digest(text: str) -> bytes:

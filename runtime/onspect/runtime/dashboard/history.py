@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 
+from onspect.runtime.dashboard.screen import shrink, to_jpeg
 from onspect.runtime.errors import OutputError
 from onspect.runtime.inspection.verdict import JUDGEMENTS
+from onspect.runtime.sinks.history import read_recent, yield_per_hour
 
 _LOG = logging.getLogger("onspect")
 
@@ -44,11 +45,10 @@ class Archive:
         The folder; None without one.
     """
 
-    def __init__(self, history: Path | None, evidence: Path | None) -> None:
+    def __init__(self, history: Path | None = None, evidence: Path | None = None) -> None:
         self._history = history
         self._evidence = evidence
-        self._lock = Lock()
-        self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
+        self._make_thumbnail = lru_cache(_THUMBNAILS)(_make_thumbnail)
 
     def require_history(self) -> Path:
         """Return the database.
@@ -75,18 +75,10 @@ class Archive:
         list[dict[str, Any]] | None
             For each hour its start and the number of parts by verdict, oldest first; None if no history can be read.
         """
-        if self._history is None:
+        found = self._ask(lambda history: yield_per_hour(history, _HOURS))
+        if found is None:
             return None
-        from onspect.runtime.sinks.history import yield_per_hour
-
-        try:
-            return [
-                {"hour": hour.start, **{name: getattr(hour, name) for name in JUDGEMENTS}}
-                for hour in yield_per_hour(self._history, _HOURS)
-            ]
-        except OutputError as error:
-            _LOG.info("%s", error)
-            return None
+        return [{"hour": one.start, **{name: getattr(one, name) for name in JUDGEMENTS}} for one in found]
 
     def rejects(self) -> list[dict[str, Any]] | None:
         """Return the last parts that were not ``ok``.
@@ -96,24 +88,22 @@ class Archive:
         list[dict[str, Any]] | None
             The verdicts with the address of their picture, newest first; None if no history can be read.
         """
-        if self._history is None:
-            return None
-        from onspect.runtime.sinks.history import read_recent
-
-        try:
-            found = [
-                record
-                for verdict in JUDGEMENTS
-                if verdict != "ok"
-                for record in read_recent(self._history, verdict, REJECTS)
-            ]
-        except OutputError as error:
-            _LOG.info("%s", error)
+        wanted = [verdict for verdict in JUDGEMENTS if verdict != "ok"]
+        found = self._ask(lambda history: [one for name in wanted for one in read_recent(history, name, REJECTS)])
+        if found is None:
             return None
         return [
             record.verdict.to_dict() | {"regions": [], "picture": self.find_address(record.evidence)}
             for record in pick_rejects(found, lambda record: (record.id, record.verdict.verdict))
         ]
+
+    def _ask(self, question: Callable[[Path], T]) -> T | None:
+        """Return the answer of the history; None without one, or if it cannot be read."""
+        try:
+            return None if self._history is None else question(self._history)
+        except OutputError as error:
+            _LOG.info("%s", error)
+            return None
 
     def read_picture(self, name: str, *, small: bool) -> bytes | None:
         """Return a picture of evidence, or its thumbnail.
@@ -133,19 +123,7 @@ class Archive:
         path = self._find(name)
         if path is None:
             return None
-        if not small:
-            return path.read_bytes()
-        with self._lock:
-            if name in self._thumbnails:
-                self._thumbnails.move_to_end(name)
-                return self._thumbnails[name]
-        thumbnail = _shrink(path.read_bytes())
-        if thumbnail is not None:
-            with self._lock:
-                self._thumbnails[name] = thumbnail
-                while len(self._thumbnails) > _THUMBNAILS:
-                    self._thumbnails.popitem(last=False)
-        return thumbnail
+        return self._make_thumbnail(path) if small else path.read_bytes()
 
     def find_address(self, name: str | None) -> str | None:
         """Return the page's address of a picture of evidence.
@@ -196,11 +174,7 @@ def pick_rejects(found: Iterable[T], describe: Callable[[T], tuple[int, str]]) -
     return sorted([*faults, *others], key=lambda one: -describe(one)[0])
 
 
-def _shrink(jpeg: bytes) -> bytes | None:
+def _make_thumbnail(path: Path) -> bytes | None:
+    jpeg = path.read_bytes()
     picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
-    if picture is None:
-        return None
-    scale = min(1.0, _THUMBNAIL / max(picture.shape[:2]))
-    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    return cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+    return None if picture is None else to_jpeg(shrink(np.asarray(picture, np.uint8), _THUMBNAIL))

@@ -10,17 +10,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from onspect.runtime.dashboard.app import AppState, Handler, Refusal
+from onspect.runtime.dashboard.app import AppState, Refusal, Requests, read_whole_number
 from onspect.runtime.dashboard.report import make_report, to_csv, to_html
-from onspect.runtime.errors import ChoiceError, OnspectError
-from onspect.runtime.sinks.history_search import (
-    Filter,
-    count_scores,
-    list_sources,
-    rank_places,
-    search,
-    summarize,
-)
+from onspect.runtime.sinks.history_search import Filter, count_scores, list_sources, rank_places, search, summarize
 
 _PAGE = 60  # parts of one answer
 _SHIFT = timedelta(hours=8)
@@ -28,8 +20,7 @@ _SHIFT = timedelta(hours=8)
 
 async def _find_parts(app_state: AppState, request: Request) -> Response:
     """Answer with the newest parts of a filter; with ``before``, with those below a number."""
-    wanted, before = _read_filter(request), request.query_params.get("before", "")
-    number = int(before) if before.isascii() and before.isdigit() and len(before) < 16 else None
+    wanted, number = _read_filter(request), read_whole_number(request, "before")
 
     def work() -> dict[str, Any]:
         path = app_state.archive.require_history()
@@ -42,7 +33,7 @@ async def _find_parts(app_state: AppState, request: Request) -> Response:
             app_state.desk.add_labels(parts)
         return {"parts": parts, "more": len(records) == _PAGE}
 
-    return await _answer(work)
+    return JSONResponse(await run_in_threadpool(work))
 
 
 async def _summarize(app_state: AppState, request: Request) -> Response:
@@ -60,7 +51,7 @@ async def _summarize(app_state: AppState, request: Request) -> Response:
             "scores": [asdict(band) for band in count_scores(path, wanted)],
         }
 
-    return await _answer(work)
+    return JSONResponse(await run_in_threadpool(work))
 
 
 async def _report(app_state: AppState, request: Request) -> Response:
@@ -68,13 +59,8 @@ async def _report(app_state: AppState, request: Request) -> Response:
     now = datetime.now(UTC)
     since = _read_time(request, "since") or _write_time(now - _SHIFT)
     until = _read_time(request, "until") or _write_time(now)
-    try:
-        changes = [] if app_state.desk is None else await run_in_threadpool(app_state.desk.store.changes)
-        report = await run_in_threadpool(
-            lambda: make_report(app_state.archive.require_history(), since, until, changes)
-        )
-    except OnspectError as error:
-        raise Refusal(409, str(error)) from error
+    changes = [] if app_state.desk is None else await run_in_threadpool(app_state.desk.store.changes)
+    report = await run_in_threadpool(lambda: make_report(app_state.archive.require_history(), since, until, changes))
     if request.query_params.get("format") == "csv":
         name = f"shift-{since[:16].replace(':', '')}.csv"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
@@ -82,21 +68,12 @@ async def _report(app_state: AppState, request: Request) -> Response:
     return Response(to_html(report), media_type="text/html; charset=utf-8")
 
 
-HISTORY_ROUTES: tuple[tuple[str, Handler, str], ...] = (
+HISTORY_ROUTES: tuple[Requests, ...] = (
     ("/history/parts", _find_parts, "GET"),
     ("/history/summary", _summarize, "GET"),
     ("/report", _report, "GET"),
 )
 """Path, handler and method of each request."""
-
-
-async def _answer(work: Any) -> Response:
-    try:
-        return JSONResponse(await run_in_threadpool(work))
-    except ChoiceError as error:
-        raise Refusal(422, str(error)) from error
-    except OnspectError as error:
-        raise Refusal(409, str(error)) from error
 
 
 def _read_filter(request: Request) -> Filter:
@@ -107,17 +84,14 @@ def _read_filter(request: Request) -> Filter:
         raise Refusal(422, "a region is x,y,width,height in pixels") from error
     if region is not None and len(region) != 4:
         raise Refusal(422, "a region is x,y,width,height in pixels")
-    try:
-        return Filter(
-            verdict=given.get("verdict") or None,
-            since=_read_time(request, "since"),
-            until=_read_time(request, "until"),
-            source=given.get("source") or None,
-            part=given.get("part") or None,
-            region=region,
-        )
-    except ChoiceError as error:
-        raise Refusal(422, str(error)) from error
+    return Filter(
+        verdict=given.get("verdict") or None,
+        since=_read_time(request, "since"),
+        until=_read_time(request, "until"),
+        source=given.get("source") or None,
+        part=given.get("part") or None,
+        region=region,
+    )
 
 
 def _read_time(request: Request, name: str) -> str | None:

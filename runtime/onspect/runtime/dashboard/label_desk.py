@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -171,7 +171,7 @@ class LabelDesk:
             "missed_pictures": self._keeper.missed,
         }
 
-    def label(self, key: PartKey, label: str, who: str) -> dict[str, Any]:
+    def label(self, key: PartKey, label: object, who: object) -> dict[str, Any]:
         """Label a part.
 
         Parameters
@@ -193,9 +193,7 @@ class LabelDesk:
         ChoiceError
             If the label is not valid or the picture is no longer kept.
         """
-        change = self.store.label(self._find(key), label, who)
-        self._tell(change)
-        return change.to_dict() | self.describe()
+        return self._describe_done(self.store.label(self._find(key), label, who))
 
     def preview(self, key: PartKey) -> dict[str, Any]:
         """Return the effect of teaching a part.
@@ -221,14 +219,10 @@ class LabelDesk:
             threshold = type(threshold)(self._status.threshold, threshold.map, review, threshold.area)
         preview = self._lessons.preview(self._find(key), threshold)
         return {
-            "id": preview.id,
-            "score": preview.score,
-            "threshold": preview.threshold,
+            **{name: getattr(preview, name) for name in ("id", "score", "threshold", "judged", "left")},
             "running_threshold": threshold.score,
-            "judged": preview.judged,
             "changed": len(preview.changes),
             "missed": len(preview.missed),
-            "left": preview.left,
             "changes": [_describe_change(one) for one in preview.changes[:_SHOWN]],
         }
 
@@ -252,9 +246,7 @@ class LabelDesk:
         OnspectError
             If the part cannot be taught.
         """
-        change = self._lessons.accept(preview, who)
-        self._tell(change)
-        return change.to_dict() | self.describe()
+        return self._describe_done(self._lessons.accept(preview, who))
 
     def undo(self, who: str) -> dict[str, Any]:
         """Undo the last addition.
@@ -274,9 +266,7 @@ class LabelDesk:
         ChoiceError
             If there is no addition to undo.
         """
-        change = self._lessons.undo(who)
-        self._tell(change)
-        return change.to_dict() | self.describe()
+        return self._describe_done(self._lessons.undo(who))
 
     def propose(self) -> dict[str, Any]:
         """Return the threshold that fits the labels.
@@ -344,6 +334,10 @@ class LabelDesk:
         except OnspectError as error:
             _LOG.warning("the change is not in the audit log: %s", error)
 
+    def _describe_done(self, change: Change) -> dict[str, Any]:
+        self._tell(change)
+        return change.to_dict() | self.describe()
+
     def _tell(self, change: Change) -> None:
         _LOG.info("%s by %r at %s: %s", change.kind, change.who, change.time, dict(change.facts))
         if self._commands is not None:
@@ -353,16 +347,10 @@ class LabelDesk:
 def _describe_change(change: ChangedVerdict) -> dict[str, Any]:
     return {
         "picture": f"/labels/pictures/{change.picture.id}",
-        "time": change.picture.key.time,
-        "index": change.picture.key.index,
-        "source": change.picture.key.source,
+        **asdict(change.picture.key),
         "part": change.picture.part,
         "label": change.picture.label,
         "before": change.before,
         "after": change.after,
         "score": change.score,
     }
-
-
-Work = Callable[[LabelDesk], dict[str, Any]]
-"""Work of a request that needs the labels."""

@@ -7,19 +7,16 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import cv2
-
 from onspect.runtime.dashboard.history import FAULTS, REJECTS, pick_rejects
+from onspect.runtime.dashboard.screen import LONGEST, to_jpeg
 from onspect.runtime.dashboard.state import DisplayedInspection
 from onspect.runtime.inspection.verdict import Verdict
 from onspect.runtime.inspection.visualization import draw_view
 
-_LIVE = 960  # pixels of the longest side; a page shows no more, and full pictures of a large camera need a whole core
 _KEPT = 640
 _PAUSE = 0.2  # seconds between two cached pictures of rejects: nobody can look at more
 _LOOK = 0.1  # seconds between two checks for waiting pictures
 _QUEUE = 4  # largest number of waiting pictures, each with its frame
-_QUALITY = 85
 _KEPT_REJECTS = 2 * REJECTS  # a page may still ask for a picture of its last list
 
 
@@ -69,7 +66,7 @@ class RenderWorker:
         """
         number, picture = self._made.get(heat, (0, None))
         if picture is None or number != shown.number:
-            picture = self._worker.submit(_render, shown, _LIVE, heat)
+            picture = self._worker.submit(_render, shown, LONGEST, heat)
             self._made[heat] = (shown.number, picture)
         return picture
 
@@ -144,6 +141,4 @@ class RenderWorker:
 
 def _render(shown: DisplayedInspection, longest: int, heat: bool) -> bytes:
     picture = draw_view(shown.inspection, longest=longest, heat=heat)
-    if picture is None:
-        return b""
-    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
+    return b"" if picture is None else to_jpeg(picture)

@@ -12,8 +12,6 @@ from onspect.runtime.dashboard.history_routes import HISTORY_ROUTES
 from onspect.runtime.dashboard.http_server import LOOK, BackgroundServer
 from onspect.runtime.dashboard.label_desk import LabelDesk
 from onspect.runtime.dashboard.label_routes import ROUTES
-from onspect.runtime.dashboard.renderer import RenderWorker
-from onspect.runtime.dashboard.state import DashboardState
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.labels.lessons import ADDITIONS
@@ -76,8 +74,6 @@ class Dashboard(Sink):
                 "or take 127.0.0.1 so that only this computer sees it"
             )
         self._app_state = AppState(
-            displayed=DashboardState(),
-            renderer=RenderWorker(),
             archive=Archive(history, evidence),
             auth=Auth(token),
             desk=None if token is None or history is None else LabelDesk(labels_path(history), additions=additions),
@@ -92,7 +88,7 @@ class Dashboard(Sink):
         return self._server.url
 
     def __enter__(self) -> Self:
-        self._server.start(build_application(self._app_state, (*ROUTES, *HISTORY_ROUTES)))
+        self._server.start(build_application(self._app_state, HISTORY_ROUTES, ROUTES))
         self._app_state.renderer.open()
         if self._app_state.desk is not None:
             self._app_state.desk.open()

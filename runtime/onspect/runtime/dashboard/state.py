@@ -33,20 +33,8 @@ class DisplayedInspection:
     """Time of its arrival on `time.monotonic`, in seconds."""
 
 
-@dataclass(frozen=True)
-class ScorePoint:
-    """One verdict in the plot of scores."""
-
-    number: int
-    """Number of the inspection, 1 or more."""
-    verdict: str
-    """``ok``, ``ng``, ``review`` or ``fault``."""
-    score: float | None
-    """The score; None for a fault."""
-    threshold: float
-    """The threshold."""
-    review: float | None
-    """Score from which parts are for review; None for none."""
+ScorePoint = tuple[int, str, float | None, float, float | None]
+"""One point of the plot: number, verdict, score, threshold, and the score from which a part was for review."""
 
 
 class DashboardState:
@@ -57,16 +45,12 @@ class DashboardState:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._number = 0
+        self.number = 0
+        """Number of inspections until now."""
         self._shown: dict[View, DisplayedInspection] = {}
         self._points: deque[ScorePoint] = deque(maxlen=_SCORES)
         self._hours: dict[str, Counter[str]] = {}
         self._status: tuple[LineStatus, float] | None = None
-
-    @property
-    def number(self) -> int:
-        """Number of inspections until now."""
-        return self._number
 
     def add(self, inspection: Inspection) -> DisplayedInspection:
         """Add an inspection.
@@ -83,13 +67,13 @@ class DashboardState:
         """
         verdict = inspection.verdict
         with self._lock:
-            self._number += 1
-            shown = DisplayedInspection(self._number, inspection, time.monotonic())
+            self.number += 1
+            shown = DisplayedInspection(self.number, inspection, time.monotonic())
             self._shown["latest"] = shown
             if verdict.verdict != "ok":
                 self._shown["rejected"] = _copy_map(shown)
             self._points.append(
-                ScorePoint(self._number, verdict.verdict, verdict.score, verdict.threshold, verdict.review_threshold)
+                (self.number, verdict.verdict, verdict.score, verdict.threshold, verdict.review_threshold)
             )
             self._count_hour(verdict)
         return shown
@@ -130,7 +114,8 @@ class DashboardState:
             Start of the hour (ISO 8601 in UTC) and number of parts by verdict, oldest first.
         """
         with self._lock:
-            return [{"hour": hour, **_verdicts(counts)} for hour, counts in self._hours.items()]
+            hours = self._hours.items()
+            return [{"hour": hour, **{name: counts[name] for name in JUDGEMENTS}} for hour, counts in hours]
 
     def describe(self, after: int) -> dict[str, Any]:
         """Return the JSON object for the page: status, both views, and new scores.
@@ -150,17 +135,13 @@ class DashboardState:
         now = time.monotonic()
         with self._lock:
             return {
-                "number": self._number,
+                "number": self.number,
                 "status": None if self._status is None else self._status[0].to_dict(),
                 "status_age": None if self._status is None else round(now - self._status[1], 1),
                 "now": self._describe_now(now),
                 "latest": describe_shown(self._shown.get("latest"), now),
                 "rejected": describe_shown(self._shown.get("rejected"), now),
-                "scores": [
-                    [point.number, point.verdict, point.score, point.threshold, point.review]
-                    for point in self._points
-                    if point.number > after
-                ],
+                "scores": [point for point in self._points if point[0] > after],
             }
 
     def _describe_now(self, now: float) -> dict[str, Any]:
@@ -196,31 +177,6 @@ def _copy_map(shown: DisplayedInspection) -> DisplayedInspection:
     return dataclasses.replace(shown, inspection=own)
 
 
-def _verdicts(counts: Counter[str]) -> dict[str, int]:
-    return {name: counts[name] for name in JUDGEMENTS}
-
-
-def describe_part(shown: DisplayedInspection) -> dict[str, Any]:
-    """Return the JSON object of an inspection, of bounded size.
-
-    Parameters
-    ----------
-    shown
-        The inspection.
-
-    Returns
-    -------
-    dict[str, Any]
-        The verdict with the number of its regions and shortened texts.
-    """
-    verdict = shown.inspection.verdict
-    content = verdict.to_dict() | {"number": shown.number, "regions": len(verdict.regions)}
-    for key in ("reason", "source", "part"):
-        if content[key] is not None:
-            content[key] = content[key][:_LETTERS]
-    return content
-
-
 def describe_shown(shown: DisplayedInspection | None, now: float) -> dict[str, Any] | None:
     """Return the JSON object of an inspection with its age.
 
@@ -234,6 +190,13 @@ def describe_shown(shown: DisplayedInspection | None, now: float) -> dict[str, A
     Returns
     -------
     dict[str, Any] | None
-        The object of `describe_part` with ``age`` in seconds; None for no inspection.
+        The verdict with the number of its regions, with shortened texts and ``age`` in seconds; None for no inspection.
     """
-    return None if shown is None else describe_part(shown) | {"age": round(now - shown.came, 1)}
+    if shown is None:
+        return None
+    verdict = shown.inspection.verdict
+    content = verdict.to_dict() | {"number": shown.number, "regions": len(verdict.regions)}
+    for key in ("reason", "source", "part"):
+        if content[key] is not None:
+            content[key] = content[key][:_LETTERS]
+    return content | {"age": round(now - shown.came, 1)}

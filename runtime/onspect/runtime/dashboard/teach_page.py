@@ -13,14 +13,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from onspect.runtime.dashboard.app import AppState, Handler, Refusal, build_application, read_body, require_session
+from onspect.runtime.dashboard.app import AppState, Handler, Refusal, Requests, build_application, read_body
 from onspect.runtime.dashboard.auth import Auth
-from onspect.runtime.dashboard.history import Archive
 from onspect.runtime.dashboard.http_server import BackgroundServer
-from onspect.runtime.dashboard.renderer import RenderWorker
-from onspect.runtime.dashboard.state import DashboardState
 from onspect.runtime.dashboard.teach_session import TeachSession
-from onspect.runtime.errors import OnspectError
 from onspect.runtime.labels.store import LabelStore
 from onspect.runtime.presence import PresenceSettings
 from onspect.runtime.sources.base import Source
@@ -71,14 +67,7 @@ class TeachPage:
     ) -> None:
         self.session = TeachSession(source, model, base, store, presence=presence)
         self._server = BackgroundServer(address, "teach page")
-        self._app_state = AppState(
-            displayed=DashboardState(),
-            renderer=RenderWorker(),
-            archive=Archive(None, None),
-            auth=Auth(token),
-            open_to_see=False,
-            page="teach",
-        )
+        self._app_state = AppState(Auth(token), open_to_see=False, page="teach")
 
     @property
     def url(self) -> str:
@@ -91,7 +80,7 @@ class TeachPage:
         return self._server.url.removeprefix("http://").rstrip("/")
 
     def __enter__(self) -> Self:
-        self._server.start(build_application(self._app_state, _routes(self.session), index="teach.html"))
+        self._server.start(build_application(self._app_state, (), _routes(self.session), index="teach.html"))
         self.session.open()
         return self
 
@@ -109,11 +98,10 @@ class TeachPage:
         time.sleep(_LAST_WORDS)
 
 
-def _routes(session: TeachSession) -> tuple[tuple[str, Handler, str], ...]:
+def _routes(session: TeachSession) -> tuple[Requests, ...]:
     """Return the requests of the page."""
 
     async def picture(app_state: AppState, request: Request) -> Response:
-        await require_session(app_state, request)
         after = request.query_params.get("after", "")
         for _ in range(_PATIENCE):
             facts = session.describe()
@@ -124,18 +112,12 @@ def _routes(session: TeachSession) -> tuple[tuple[str, Handler, str], ...]:
         headers = {"X-Onspect-Teach": json.dumps(session.describe() | {"number": number, "verdict": verdict})}
         return Response(jpeg, 200 if jpeg else 204, headers, media_type="image/jpeg" if jpeg else None)
 
-    async def state(app_state: AppState, request: Request) -> Response:
-        await require_session(app_state, request)
+    async def state(_: AppState, __: Request) -> Response:
         return JSONResponse(session.describe())
 
     def does(work: Callable[[dict[str, Any]], None]) -> Handler:
-        async def handle(app_state: AppState, request: Request) -> Response:
-            await require_session(app_state, request)
-            body = await read_body(request)
-            try:
-                await run_in_threadpool(work, body)
-            except OnspectError as error:
-                raise Refusal(422, str(error)) from error
+        async def handle(_: AppState, request: Request) -> Response:
+            await run_in_threadpool(work, await read_body(request))
             return JSONResponse(session.describe())
 
         return handle

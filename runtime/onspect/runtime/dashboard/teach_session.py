@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.atomic import make_folder, write_atomically, write_new
+from onspect.runtime.dashboard.screen import LONGEST, shrink, to_jpeg
 from onspect.runtime.errors import ChoiceError, ImageError, OnspectError
 from onspect.runtime.images.decode import Frame, read_image
 from onspect.runtime.images.quality import measure
@@ -36,7 +37,6 @@ Phase = Literal["take", "teaching", "try", "service"]
 MOST = 500
 """Largest number of good parts."""
 
-_LONGEST = 960  # pixels of the picture on the page
 _MEASURED = 512  # pixels of the longest side at which exposure and focus are measured
 _THUMB = 48  # pixels of the picture that is compared with the last part
 _NEW_PART = 2.0  # smallest mean difference of a new part, in grey levels of 255
@@ -84,9 +84,8 @@ class TeachSession:
         self._base = base
         self._store = store
         self._workshop = tempfile.TemporaryDirectory(prefix="onspect-teach-")
-        self._candidate = Path(
-            self._workshop.name, model.name
-        )  # the name of the model follows from the name of its file
+        # the name of the model follows from the name of its file
+        self._candidate = Path(self._workshop.name, model.name)
         self._roi = model.with_name(f"{model.stem}-roi.toml")
         self.folder = model.with_name(f"{model.stem}-good")
         self.in_service = threading.Event()
@@ -171,7 +170,7 @@ class TeachSession:
             return number, b"", None
         if inspector is not None:
             inspection = inspector.examine(frame, source=self._source.name, index=number)
-            picture = draw_view(inspection, longest=_LONGEST, heat=True)
+            picture = draw_view(inspection, longest=LONGEST, heat=True)
             verdict = inspection.verdict
             facts: dict[str, Any] | None = {
                 "verdict": verdict.verdict,
@@ -180,10 +179,10 @@ class TeachSession:
                 "reason": verdict.reason,
             }
         else:
-            picture, facts = _shrink(to_bgr(frame), _LONGEST), None
+            picture, facts = shrink(to_bgr(frame)), None
         if picture is None:
             return number, b"", facts
-        return number, cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes(), facts
+        return number, to_jpeg(picture), facts
 
     def take(self, count: int) -> None:
         """Take the current part, or the next parts as they come.
@@ -331,7 +330,7 @@ class TeachSession:
             with self._lock:
                 self._error = str(frame)
             return
-        small = _shrink(to_bgr(frame), _MEASURED)
+        small = shrink(to_bgr(frame), _MEASURED)
         brightness, sharpness = measure(small)
         clipped = float((cv2.cvtColor(small, cv2.COLOR_BGR2GRAY) >= _CLIPPED).mean())
         with self._lock:
@@ -363,7 +362,7 @@ class TeachSession:
             raise ChoiceError(f"{str(path)!r} exists already; empty the folder, or restart")
         self._taken.append(path)
         self._taken_number = self._number
-        self._last_taken = _thumb(_shrink(to_bgr(frame), _MEASURED))
+        self._last_taken = _thumb(shrink(to_bgr(frame), _MEASURED))
 
     def _teach(self, pictures: list[Path], region: tuple[float, float, float, float] | None) -> None:
         try:
@@ -405,14 +404,6 @@ class TeachSession:
                 with self._lock:
                     self._progress = f"{label}: {number} of {length}"
             yield item
-
-
-def _shrink(picture: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
-    scale = longest / max(picture.shape[:2])
-    if scale >= 1.0:
-        return picture
-    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _thumb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

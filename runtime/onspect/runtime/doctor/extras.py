@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from onspect.runtime.doctor.findings import Finding
+from onspect.runtime.doctor.packages import find_version
 
 PURPOSES = {
     "cpu": "judge, run and teach on the processor",
@@ -96,25 +97,17 @@ def check_extras() -> Iterator[Finding]:
             yield Finding(f"extra {extra}", "warning", f"{purpose}: {words}", f"pip install -U 'onspect[{extra}]'")
         elif not missing:
             yield Finding(f"extra {extra}", "ok", purpose)
-        elif len(missing) == len(packages):
-            yield Finding(f"extra {extra}", "absent", f"{purpose}: not installed", cure)
         else:
-            yield Finding(f"extra {extra}", "absent", f"{purpose}: {', '.join(missing)} not installed", cure)
+            names = "" if len(missing) == len(packages) else f"{', '.join(missing)} "
+            yield Finding(f"extra {extra}", "absent", f"{purpose}: {names}not installed", cure)
 
 
 def _find_state(requirement: Requirement) -> str:
-    versions = [_find_version(name) for name in _ALTERNATIVES.get(requirement.package, (requirement.package,))]
+    versions = [find_version(name) for name in _ALTERNATIVES.get(requirement.package, (requirement.package,))]
     found = [version for version in versions if version is not None]
     if not found:
         return "missing"
     return "old" if all(_numbers(version) < _numbers(requirement.oldest) for version in found) else "installed"
-
-
-def _find_version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _numbers(version: str) -> tuple[int, ...]:

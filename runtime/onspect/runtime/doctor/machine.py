@@ -106,12 +106,8 @@ def check_clock(now: float | None = None) -> Finding:
     if synchronised is None:
         return Finding("clock", "ok", text)
     if not synchronised:
-        return Finding(
-            "clock",
-            "warning",
-            f"{text}, not synchronised by a time server",
-            "start a time service (NTP): verdicts carry the time",
-        )
+        remedy = "start a time service (NTP): verdicts carry the time"
+        return Finding("clock", "warning", f"{text}, not synchronised by a time server", remedy)
     return Finding("clock", "ok", f"{text}, synchronised by a time server")
 
 
@@ -138,12 +134,8 @@ def check_cameras() -> Finding:
 
     blocked = [path.name for path in _video_devices() if not os.access(path, os.R_OK | os.W_OK)]
     if blocked:
-        return Finding(
-            "cameras",
-            "warning",
-            f"{', '.join(blocked)}: no permission to open",
-            "add the user to the group 'video' and log in again",
-        )
+        remedy = "add the user to the group 'video' and log in again"
+        return Finding("cameras", "warning", f"{', '.join(blocked)}: no permission to open", remedy)
     quieten_opencv()
     found = find_local_cameras()
     if not found:
@@ -171,12 +163,8 @@ def check_gentl() -> Iterator[Finding]:
     try:
         producers = find_producers()
     except SourceError:
-        yield Finding(
-            "gentl",
-            "absent",
-            f"no GenTL producer in {SEARCH_PATH}",
-            "for an industrial camera, install its maker's driver and log in again",
-        )
+        remedy = "for an industrial camera, install its maker's driver and log in again"
+        yield Finding("gentl", "absent", f"no GenTL producer in {SEARCH_PATH}", remedy)
         return
     for producer in producers:
         name = f"gentl {producer.name}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from onspect.runtime.doctor.findings import Finding
+from onspect.runtime.model.providers import ONNXRUNTIME
 
 _OLDEST_PYTHON = (3, 11)
 _CHILD_SECONDS = 60.0
@@ -24,11 +25,7 @@ _OPENCV_BUILDS = (
     "opencv-contrib-python-headless",
 )
 _ONNXRUNTIME_BUILDS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
-_PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
+_PROVIDERS = {name: providers[0] for name, providers in ONNXRUNTIME.items()}
 _FRESH = "pip install 'onspect[cpu]' into a fresh environment"
 _MISSING = re.compile(r"(lib[\w+.-]+\.so[.\d]*): cannot open shared object file|which depends on \"([\w.-]+\.dll)\"")
 _LIBRARY_SOURCES = (
@@ -104,12 +101,9 @@ def check_onnxruntime() -> Iterator[Finding]:
         return
     yield Finding("onnxruntime", "ok", f"{onnxruntime.__version__} ({', '.join(builds) or 'own build'})")
     if has_nvidia_gpu() and _PROVIDERS["cuda"] not in offered:
-        yield Finding(
-            "provider cuda",
-            "absent",
-            "there is an NVIDIA GPU, and this onnxruntime is built for the processor only",
-            "to use the GPU: pip install 'onspect[gpu]' into an environment without the extra cpu",
-        )
+        words = "there is an NVIDIA GPU, and this onnxruntime is built for the processor only"
+        remedy = "to use the GPU: pip install 'onspect[gpu]' into an environment without the extra cpu"
+        yield Finding("provider cuda", "absent", words, remedy)
     for name, provider in _PROVIDERS.items():
         if provider in offered:
             yield check_provider(name, provider)
@@ -172,13 +166,27 @@ def list_builds(packages: tuple[str, ...]) -> list[str]:
     list[str]
         Name and version of each installed one.
     """
-    found = []
-    for package in packages:
-        try:
-            found.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    versions = ((package, find_version(package)) for package in packages)
+    return [f"{package} {version}" for package, version in versions if version is not None]
+
+
+def find_version(package: str) -> str | None:
+    """Return the version of an installed package.
+
+    Parameters
+    ----------
+    package
+        Its name.
+
+    Returns
+    -------
+    str | None
+        The version; None if it is not installed.
+    """
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def report_two_builds(name: str, builds: list[str]) -> Finding:
@@ -197,12 +205,8 @@ def report_two_builds(name: str, builds: list[str]) -> Finding:
         The finding.
     """
     packages = [build.partition(" ")[0] for build in builds]
-    return Finding(
-        name,
-        "warning",
-        f"{' and '.join(builds)} are installed, and write over each other's files",
-        f"pip uninstall {' '.join(packages)}, then install the one that is wanted",
-    )
+    words = f"{' and '.join(builds)} are installed, and write over each other's files"
+    return Finding(name, "warning", words, f"pip uninstall {' '.join(packages)}, then install the one that is wanted")
 
 
 def describe_import_failure(name: str, error: Exception) -> Finding:

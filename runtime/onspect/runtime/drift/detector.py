@@ -30,7 +30,7 @@ from __future__ import annotations
 import math
 import random
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -150,6 +150,7 @@ class Drift:
         self._rose = [_Bet() for _ in _POWERS]
         self._fell = [_Bet() for _ in _POWERS]
         self._rejected = _Bet()
+        self._bets = [*self._rose, *self._fell, self._rejected]
         self._rejected_share = 1.0 - (1.0 - DEFECTIVE_SHARE) * len(below) / (len(good_scores) + 1)
 
     def update(self, score: float | None) -> Alarm | None:
@@ -171,20 +172,15 @@ class Drift:
             return None
         self._bet(score, part)
         start = 0.0 if self._start is None else START_CHANCE * self._run_length * self._start.evidence
-        running = math.fsum(bet.statistic for bet in self._bets()) / (2 * len(_POWERS) + 1)
+        running = math.fsum(bet.statistic for bet in self._bets) / (2 * len(_POWERS) + 1)
         if start + running < self._run_length:
             return None
         if self._start is not None and start > running:
             self.alarm = Alarm(*self._start.find_change(), part)
         else:
-            loudest = max(self._bets(), key=lambda bet: bet.statistic)
+            loudest = max(self._bets, key=lambda bet: bet.statistic)
             self.alarm = Alarm("fell" if loudest in self._fell else "rose", loudest.began, part)
         return self.alarm
-
-    def _bets(self) -> Iterator[_Bet]:
-        yield from self._rose
-        yield from self._fell
-        yield self._rejected
 
     def _bet(self, score: float, part: int) -> None:
         share = self._rejected_share

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.drift.detector import RUN_LENGTH, START_CHANCE, Alarm, make_drift
 from onspect.runtime.errors import DatasetError
+from onspect.runtime.explain import explaining
 from onspect.runtime.model.file import ModelFile, read_model_file
 from onspect.runtime.text import format_facts
 
@@ -213,13 +213,10 @@ def describe_comparison(comparison: Comparison, calibration: str) -> str:
 
 def _read_parts(path: Path) -> Iterator[LoggedPart | None]:
     """Yield the part of each line, None for a line without a verdict, such as one that a power cut left."""
-    try:
-        with path.open("rb") as file:
-            for line in file:
-                if line.strip():
-                    yield _parse_line(line)
-    except OSError as error:
-        raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}; give a file of verdicts") from error
+    with explaining(DatasetError, f"cannot read {str(path)!r}", "give a file of verdicts"), path.open("rb") as file:
+        for line in file:
+            if line.strip():
+                yield _parse_line(line)
 
 
 def _parse_line(line: bytes) -> LoggedPart | None:

@@ -48,7 +48,9 @@ class FleetListener:
         self._client.on_connect_fail = self._note_failure
         self._client.on_disconnect = self._note_loss
         self._client.on_message = self._receive
-        self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
+        self._thread = threading.Thread(
+            target=lambda: self._client.loop_forever(retry_first_connection=True), name="fleet", daemon=True
+        )
 
     def __enter__(self) -> Self:
         self._client.connect_async(self._broker.address.host, self._broker.port, KEEPALIVE_S)
@@ -81,9 +83,6 @@ class FleetListener:
             if passed > _LISTEN_S / 3 and not self.board.is_waiting:
                 return
             time.sleep(_POLL_S)
-
-    def _run(self) -> None:
-        self._client.loop_forever(retry_first_connection=True)
 
     def _subscribe(self, client: Client, _data: object, _flags: object, reason: Any, _properties: object) -> None:
         if reason.is_failure:

@@ -223,9 +223,8 @@ class FleetBoard:
         if not status.running:
             return "stopped"
         silent = self._clock() - (self._began if heard is None else heard)
-        if (
-            heard is None and status.time is not None
-        ):  # two clocks, which may differ: only until the line itself is heard
+        # two clocks, which may differ: only until the line itself is heard
+        if heard is None and status.time is not None:
             silent = max(silent, (self._now() - datetime.fromisoformat(status.time)).total_seconds())
         return "stale" if silent > SILENCE_S else "running"
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.errors import ImageError
-from onspect.runtime.images.align import find_part
 from onspect.runtime.images.decode import Frame
-from onspect.runtime.images.placement import Placement, place_at_pose, place_region
-from onspect.runtime.images.working_size import own_size
 from onspect.runtime.model.schema import Preprocess
+
+if TYPE_CHECKING:
+    from onspect.runtime.images.placement import Placement
 
 
 def place(frame: Frame, preprocess: Preprocess) -> Placement | None:
@@ -38,9 +40,13 @@ def place(frame: Frame, preprocess: Preprocess) -> Placement | None:
     check_frame(frame, preprocess)
     if preprocess.region is None:
         return None
+    from onspect.runtime.images.placement import place_at_pose, place_region  # most models have no region
+
     height, width = frame.shape[:2]
     if preprocess.align is None:
         return place_region(preprocess.region, width, height)
+    from onspect.runtime.images.align import find_part
+
     pose = find_part(frame, preprocess.align, preprocess.white_level)
     return place_at_pose(preprocess.region, preprocess.align.patch, pose, (width, height))
 
@@ -94,6 +100,8 @@ def prepare_at(frame: Frame, preprocess: Preprocess, placement: Placement | None
     """
     width, height = preprocess.width, preprocess.height
     if preprocess.keep_aspect:
+        from onspect.runtime.images.working_size import own_size
+
         height, width = own_size(frame.shape[0], frame.shape[1], height * width)
     if placement is not None:
         frame = placement.cut(frame, (width, height))

@@ -11,21 +11,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.errors import ImageError, ModelFileError, UncalibratedError
 from onspect.runtime.images.decode import Frame, read_image, read_or_error
-from onspect.runtime.images.placement import Placement
 from onspect.runtime.images.preprocess import check_size, place, prepare, prepare_at
-from onspect.runtime.inspection.doubtful import find_doubtful
 from onspect.runtime.inspection.regions import Region, find_regions_of_batch, move_to_frame
 from onspect.runtime.inspection.verdict import FrameContext, Judgement, Verdict, decide, now
 from onspect.runtime.model.file import ModelFile
 from onspect.runtime.model.schema import ModelInfo, Rectangle, Threshold
 from onspect.runtime.model.session import LoadedModel, load_model
+
+if TYPE_CHECKING:
+    from onspect.runtime.images.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -380,6 +381,8 @@ class Inspector:
         """
         if self._fast is None:
             return _run(self._session, batch)
+        from onspect.runtime.inspection.doubtful import find_doubtful  # only openvino-bf16 needs it
+
         scored, margin = _run(self._fast, batch), self.info.bfloat16
         assert margin is not None  # else load_model has raised
         again = find_doubtful(scored.score, self.threshold, margin)
@@ -446,13 +449,58 @@ class Inspector:
         ValueError
             If the numbers of frames, contexts and scores do not match.
         """
+        cut, white_level = self.threshold.map, self.info.preprocess.white_level
+        return [
+            Inspection(verdict, item.frame, error_map, cut, white_level, placement=item.placement, window=item.window)
+            for item, verdict, error_map in self._judge(frames, scored, contexts, late_ms)
+        ]
+
+    def find_verdicts(
+        self,
+        frames: Sequence[Frame | ImageError | Prepared],
+        scored: Scored | None,
+        contexts: Sequence[FrameContext] | None = None,
+    ) -> list[Verdict]:
+        """Make the verdicts as `judge` does, without the frames and error maps.
+
+        Parameters
+        ----------
+        frames
+            As for `judge`.
+        scored
+            As for `judge`.
+        contexts
+            As for `judge`.
+
+        Returns
+        -------
+        list[Verdict]
+            One verdict for each frame, in order.
+
+        Raises
+        ------
+        UncalibratedError
+            If the model has no threshold.
+        ValueError
+            If the numbers of frames, contexts and scores do not match.
+        """
+        return [verdict for _, verdict, _ in self._judge(frames, scored, contexts, None)]
+
+    def _judge(
+        self,
+        frames: Sequence[Frame | ImageError | Prepared],
+        scored: Scored | None,
+        contexts: Sequence[FrameContext] | None,
+        late_ms: float | None,
+    ) -> Iterator[tuple[Prepared, Verdict, NDArray[np.float32] | None]]:
+        """Yield each frame as prepared, its verdict and its error map."""
         threshold = self.threshold
         items = [frame if isinstance(frame, Prepared) else self._describe_frame(frame) for frame in frames]
         if contexts is None:
             contexts = [FrameContext(index=index) for index in range(len(items))]
         findings = _find(items, scored, threshold)
         time_now, ended, share = now(), time.perf_counter(), 1000.0 / max(1, len(items))
-        inspections = []
+        model, cut, review = self.label, threshold.score, threshold.review
         for item, context, (verdict, reason, code, score, regions, error_map) in zip(
             items, contexts, findings, strict=True
         ):
@@ -461,35 +509,28 @@ class Inspector:
                 verdict, code = "fault", "late"
                 reason = f"the verdict took {latency:.0f} ms, and late_ms is {late_ms:g}"
                 score, regions, error_map = None, (), None
+            placement = item.placement
+            pose = None if placement is None else placement.pose
+            x, y, angle = _NO_POSE if pose is None else pose.rounded
             made = Verdict(
                 source=context.source,
                 index=context.index,
                 time=time_now,
                 verdict=verdict,
                 score=score,
-                threshold=threshold.score,
+                threshold=cut,
                 regions=regions,
                 latency_ms=latency,
-                model=self.label,
+                model=model,
                 reason=reason,
                 part=context.part,
-                review_threshold=threshold.review,
-                **_describe_pose(item.placement),
+                review_threshold=review,
+                pose_x=x,
+                pose_y=y,
+                pose_angle=angle,
                 code=code,
             )
-            white_level = self.info.preprocess.white_level
-            inspections.append(
-                Inspection(
-                    made,
-                    item.frame,
-                    error_map,
-                    threshold.map,
-                    white_level,
-                    placement=item.placement,
-                    window=item.window,
-                )
-            )
-        return inspections
+            yield item, made, error_map
 
     def prepare_frame(self, frame: Frame | ImageError, *, keep: bool = True) -> Prepared:
         """Prepare a frame for `infer_frames` and `judge`.
@@ -763,13 +804,7 @@ def _list_paths(paths: Iterable[Path | str] | Path | str) -> Iterable[Path | str
     return list_folder(paths) if os.path.isdir(paths) else [paths]  # noqa: PTH112 - Path.is_dir raises for some names
 
 
-def _describe_pose(placement: Placement | None) -> dict[str, float]:
-    """Return the fields of a verdict for the part's pose, rounded to a hundredth of a pixel and of a degree."""
-    pose = None if placement is None else placement.pose
-    if pose is None:
-        return {}
-    return dict(zip(("pose_x", "pose_y", "pose_angle"), pose.rounded, strict=True))
-
+_NO_POSE: tuple[float | None, float | None, float | None] = (None, None, None)
 
 _Finding = tuple[Judgement, str | None, str | None, float | None, tuple[Region, ...], NDArray[np.float32] | None]
 """Finding of one frame: verdict, reason and code of a fault, score, regions, error map."""

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.images.placement import Placement
 from onspect.runtime.model.schema import Threshold
 
 if TYPE_CHECKING:
+    from onspect.runtime.images.placement import Placement
     from onspect.runtime.inspection.verdict import Judgement
 
 _SHEET = 1 << 16  # pixels of maps that are searched for regions together

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from onspect.runtime.atomic import make_folder, new_folder, write_atomically
@@ -74,9 +74,7 @@ def _describe(picture: StoredPicture, path: Path) -> str:
         "picture": path.as_posix(),
         "label": picture.label,
         "who": picture.who,
-        "time": picture.key.time,
-        "index": picture.key.index,
-        "source": picture.key.source,
+        **asdict(picture.key),
         "part": picture.part,
         "verdict": picture.verdict,
         "score": picture.score,

@@ -14,8 +14,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from onspect.runtime.atomic import describe_os_error, write_atomically
+from onspect.runtime.atomic import write_atomically
 from onspect.runtime.errors import ChoiceError, DatasetError, ModelFileError, OnspectError
+from onspect.runtime.explain import explaining
 from onspect.runtime.images.decode import decode_image
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.verdict import Judgement
@@ -286,12 +287,10 @@ class Lessons:
         int
             0 or more.
         """
-        return max(0, self._most - self._count_added())
-
-    def _count_added(self) -> int:
         since = _ago(SHIFT)
         changes = [change for change in self._store.changes(kinds=("add", "undo")) if change.time >= since]
-        return max(0, sum(1 if change.kind == "add" else -1 for change in changes))
+        added = sum(1 if change.kind == "add" else -1 for change in changes)
+        return max(0, self._most - max(0, added))
 
     def _count_left(self) -> int:
         left = self.left()
@@ -362,12 +361,8 @@ def _ago(span: timedelta) -> str:
 
 
 def _read(path: Path) -> bytes:
-    try:
+    with explaining(ModelFileError, f"cannot read the model {str(path)!r}", "put the file back"):
         return path.read_bytes()
-    except OSError as error:
-        raise ModelFileError(
-            f"cannot read the model {str(path)!r}: {describe_os_error(error)}; put the file back"
-        ) from error
 
 
 def _explain(error: DatasetError) -> str:

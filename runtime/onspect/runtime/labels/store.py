@@ -7,8 +7,8 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,9 +17,11 @@ import numpy as np
 
 from onspect.runtime.atomic import identify, make_folder
 from onspect.runtime.errors import ChoiceError, OutputError
+from onspect.runtime.explain import explaining
 from onspect.runtime.images.decode import Frame
 from onspect.runtime.inspection.verdict import Verdict, now
 from onspect.runtime.labels.audit import SCHEMA, Change, append, read_changes, verify_audit
+from onspect.runtime.sinks.sqlite import transaction
 
 _LOG = logging.getLogger("onspect")
 
@@ -188,8 +190,7 @@ class LabelStore:
         StoredPicture | None
             The picture; None if it was not kept.
         """
-        with self._reading() as connection:
-            return None if connection is None else self._find(connection, key)
+        return self.find_all([key])[0]
 
     def find_all(self, keys: Sequence[PartKey]) -> list[StoredPicture | None]:
         """Return the pictures of several parts.
@@ -205,7 +206,7 @@ class LabelStore:
             The result of `find` for each part.
         """
         with self._reading() as connection:
-            return [None if connection is None else self._find(connection, key) for key in keys]
+            return [self._find(connection, key) for key in keys]
 
     def read(self, picture: int) -> bytes:
         """Return the PNG file of a picture.
@@ -226,7 +227,7 @@ class LabelStore:
             If the picture is no longer kept.
         """
         with self._reading() as connection:
-            row = connection and connection.execute("SELECT png FROM pictures WHERE id = ?", (picture,)).fetchone()
+            row = connection.execute("SELECT png FROM pictures WHERE id = ?", (picture,)).fetchone()
         if not row:
             raise ChoiceError(f"the picture {picture} is no longer kept; choose a newer part")
         return bytes(row[0])
@@ -250,12 +251,10 @@ class LabelStore:
         """
         chosen = {None: "", True: " AND label IS NOT NULL", False: " AND label IS NULL"}[labelled]
         with self._reading() as connection:
-            if connection is None:
-                return []
             question = f"{_PICTURES} WHERE pictures.time >= ?{chosen} ORDER BY pictures.id DESC LIMIT ?"
             return [_to_picture(row) for row in connection.execute(question, (since, limit))]
 
-    def label(self, picture: StoredPicture, label: str, who: str) -> Change:
+    def label(self, picture: StoredPicture, label: object, who: object) -> Change:
         """Label a picture; the new label replaces the earlier one.
 
         Parameters
@@ -279,22 +278,22 @@ class LabelStore:
         """
         if label not in get_args(Label):
             raise ChoiceError(f"the label is {label!r}; give good or bad")
-        who = check_name(who)
+        name = check_name(who)
         with self._writing() as connection:
             time = now()
             cursor = connection.execute(
-                "INSERT INTO labels (picture, label, who, time) VALUES (?, ?, ?, ?)", (picture.id, label, who, time)
+                "INSERT INTO labels (picture, label, who, time) VALUES (?, ?, ?, ?)", (picture.id, label, name, time)
             )
             facts = {
                 "id": cursor.lastrowid,
                 "label": label,
                 "before": picture.label,
                 "picture": picture.sha256,
-                "part": {"time": picture.key.time, "index": picture.key.index, "source": picture.key.source},
+                "part": asdict(picture.key),
                 "verdict": picture.verdict,
                 "score": picture.score,
             }
-            return append(connection, time, "label", who, facts)
+            return append(connection, time, "label", name, facts)
 
     def record(self, kind: str, who: str, facts: Mapping[str, Any]) -> Change:
         """Add a change to the audit log.
@@ -332,7 +331,7 @@ class LabelStore:
             The changes, oldest first.
         """
         with self._reading() as connection:
-            return [] if connection is None else read_changes(connection, limit, kinds)
+            return read_changes(connection, limit, kinds)
 
     def verify(self) -> list[str]:
         """Check log, labels and pictures.
@@ -343,7 +342,7 @@ class LabelStore:
             One sentence for each damaged place; empty if there is none.
         """
         with self._reading() as connection:
-            return [] if connection is None else list(verify_audit(connection))
+            return list(verify_audit(connection))
 
     def _find(self, connection: sqlite3.Connection, key: PartKey) -> StoredPicture | None:
         row = connection.execute(
@@ -367,12 +366,14 @@ class LabelStore:
             used -= size
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection | None]:
-        """Yield the connection, or None while there is no file."""
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """Yield the connection; while there is no file, one to an empty database in memory."""
         with self._lock, self._errors():
             self._leave_removed_file()
             if self._connection is None and not self.path.exists():
-                yield None
+                with closing(sqlite3.connect(":memory:")) as empty:
+                    _prepare(empty, self.path)
+                    yield empty
             else:
                 yield self._open()
 
@@ -380,15 +381,8 @@ class LabelStore:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with self._lock, self._errors():
             self._leave_removed_file()
-            connection = self._open()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._open()) as connection:
                 yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
 
     def _leave_removed_file(self) -> None:
         """Close a file that was removed or renamed: new rows in it would be lost."""
@@ -409,14 +403,9 @@ class LabelStore:
             self._connection, self._identity = connection, identify(self.path)
         return self._connection
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise OutputError(
-                f"cannot use the labels in {str(self.path)!r}: {error}; free some space, or check the file"
-            ) from error
+    def _errors(self) -> AbstractContextManager[None]:
+        what = f"cannot use the labels in {str(self.path)!r}"
+        return explaining(OutputError, what, "free some space, or check the file", of=sqlite3.Error)
 
 
 SHOWN_SOURCE = 300

@@ -16,11 +16,7 @@ from onspect.runtime.line.frame_check import Health
 from onspect.runtime.line.frame_queue import Policy, default_policy
 from onspect.runtime.line.loop import Line
 from onspect.runtime.line.models import Models
-from onspect.runtime.line.triggered import TriggeredSource
 from onspect.runtime.line.voting import Voting
-from onspect.runtime.presence.gate import check_presence
-from onspect.runtime.signals.controller import SignalController
-from onspect.runtime.signals.registry import open_signal
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sinks.delivery.commit_barrier import CommitBarrier
 from onspect.runtime.sinks.delivery.queued_sink import QueuedSink
@@ -219,9 +215,15 @@ def build_line(config: LineConfig, models: Models, sources: Sequence[Source], si
     voting = choose_voting(config, sources)
     presence = config.presence
     if presence is not None:
+        from onspect.runtime.presence.gate import check_presence
+
         check_presence(presence)
     signals = None
     if config.signal is not None:
+        from onspect.runtime.line.triggered import TriggeredSource
+        from onspect.runtime.signals.controller import SignalController
+        from onspect.runtime.signals.registry import open_signal
+
         refuse_triggered(config)
         voting = dataclasses.replace(voting, frames=voting.frames or 1, timeout=None)  # each trigger gives all frames
         signals = SignalController(

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from onspect.runtime.credentials import redact, resolve_secret
 from onspect.runtime.errors import ChoiceError, ImageError, OnspectError
 from onspect.runtime.extras import describe_missing
-from onspect.runtime.inspection.verdict import FrameContext, Verdict
+from onspect.runtime.inspection.verdict import FrameContext
 from onspect.runtime.line.build import (
     choose_health,
     choose_policies,
@@ -23,19 +25,21 @@ from onspect.runtime.line.build import (
     queue_sinks,
     refuse_triggered,
 )
-from onspect.runtime.line.config import DashboardConfig, LineConfig, SignalConfig, SourceConfig
+from onspect.runtime.line.config import DashboardConfig, LineConfig, SignalConfig
 from onspect.runtime.line.frame_check import FrameCheck, Limits
 from onspect.runtime.line.models import Model, Models
 from onspect.runtime.line.voting import refuse_policies
 from onspect.runtime.signals.registry import open_signal
 from onspect.runtime.sinks.base import Sink
-from onspect.runtime.sinks.registry import open_sinks, show_sink
-from onspect.runtime.sinks.targets import find_refusal, is_same_port
+from onspect.runtime.sinks.registry import open_sink, show_sink
+from onspect.runtime.sinks.targets import is_same_port, refuse_conflict
 from onspect.runtime.sources.base import Capture, Source
 from onspect.runtime.sources.registry import open_source
 
 _FIRST_FRAME = 10.0  # seconds to wait for the first frame of a source
 _QUIET = 3.0  # seconds
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,12 @@ def check_line(config: LineConfig, *, quiet: float = _QUIET) -> Iterator[Finding
     ImportError
         If a package is missing that no extra brings.
     """
-    sources: list[Source | OnspectError] = [_open(one) for one in config.sources]
+    sources = [_try(partial(open_source, one.address)) for one in config.sources]
     opened = [source for source in sources if not isinstance(source, OnspectError)]
-    models: Models | None = None
-    try:
-        with _naming_missing_package():
-            models = open_models(config, choose_health(config, opened))
-    except OnspectError as error:
-        yield Finding("model", False, str(error))
+    loaded = _try(partial(open_models, config, choose_health(config, opened)))
+    models = None if isinstance(loaded, OnspectError) else loaded
+    if models is None:
+        yield Finding("model", False, str(loaded))
     else:
         for name in models.names:
             model = models.find(name)
@@ -94,73 +96,57 @@ def check_line(config: LineConfig, *, quiet: float = _QUIET) -> Iterator[Finding
             yield Finding(name, False, str(source))
         else:
             yield _check_source(name, source, None if config.presence else models, one.recipe, quiet)
-    sinks = [_open_sink(text) for text in config.sinks]
+    sinks = [_try(partial(open_sink, text, append=True)) for text in config.sinks]
     usable = [None if isinstance(sink, OnspectError) else sink for sink in sinks]
     for place, sink in enumerate(sinks):
-        yield _check_sink(config, place, sink, usable, live=any(source.live for source in opened))
-    if len(opened) == len(sources) and (refusal := _find_policy_fault(config, opened)) is not None:
+        live = any(source.live for source in opened)
+        found = _find(f"sink {place + 1}", partial(_check_sink, config, place, sink, usable, live=live))
+        yield dataclasses.replace(found, detail=f"{show_sink(config.sinks[place])}: {found.detail}")
+    if len(opened) == len(sources) and (refusal := _try(partial(_refuse_policies, config, opened))) is not None:
         yield Finding("policies", False, str(refusal))
     if config.signal is not None:
-        yield _check_signal(config.signal)
+        yield _find("signal", partial(_check_signal, config.signal))
     if config.dashboard is not None:
-        yield _check_dashboard(config.dashboard, usable)
+        yield _find("dashboard", partial(_check_dashboard, config.dashboard, usable))
 
 
-@contextmanager
-def _naming_missing_package() -> Iterator[None]:
-    """Raise ChoiceError in place of ImportError, with the extra that has the package."""
+def _refuse_policies(config: LineConfig, sources: Sequence[Source]) -> None:
+    if config.signal is not None:
+        refuse_triggered(config)  # triggered sources lose no frame
+    else:
+        refuse_policies(choose_voting(config, sources), choose_policies(config, sources))
+
+
+def _check_signal(config: SignalConfig) -> str:
+    with closing(open_signal(config.address)) as signal:
+        inputs = signal.read()
+    trigger = "set: the line waits until it is cleared" if inputs.trigger else "not set"
+    return f"{signal.name}: answers; trigger is {trigger}"
+
+
+def _check_dashboard(config: DashboardConfig, sinks: Sequence[Sink | None]) -> str:
+    (dashboard,) = open_dashboard(config, [])
+    for number, sink in enumerate(sinks, 1):
+        if sink is not None and dashboard.listens is not None and is_same_port(dashboard.listens, sink.listens):
+            raise ChoiceError(f"it needs the port of sink {number}; give one of them another port")
+    with dashboard:
+        return f"{dashboard.url}, {'with' if config.token else 'without'} a token"
+
+
+def _find(name: str, check: Callable[[], str]) -> Finding:
+    found = _try(check)
+    return Finding(name, True, found) if isinstance(found, str) else Finding(name, False, redact(str(found)))
+
+
+def _try(work: Callable[[], T]) -> T | OnspectError:
     try:
-        yield
+        return work()
+    except OnspectError as error:
+        return error
     except ImportError as error:
         if (reason := describe_missing("it", error)) is None:
             raise
-        raise ChoiceError(reason) from error
-
-
-def _find_policy_fault(config: LineConfig, sources: Sequence[Source]) -> OnspectError | None:
-    try:
-        if config.signal is not None:
-            refuse_triggered(config)  # triggered sources lose no frame
-        else:
-            refuse_policies(choose_voting(config, sources), choose_policies(config, sources))
-    except ChoiceError as error:
-        return error
-    return None
-
-
-def _check_signal(config: SignalConfig) -> Finding:
-    try:
-        with _naming_missing_package():
-            signal = open_signal(config.address)
-        try:
-            inputs = signal.read()
-        finally:
-            signal.close()
-    except OnspectError as error:
-        return Finding("signal", False, redact(str(error)))
-    trigger = "set: the line waits until it is cleared" if inputs.trigger else "not set"
-    return Finding("signal", True, f"{signal.name}: answers; trigger is {trigger}")
-
-
-def _check_dashboard(config: DashboardConfig, sinks: Sequence[Sink | None]) -> Finding:
-    try:
-        with _naming_missing_package():
-            (dashboard,) = open_dashboard(config, [])
-        for number, sink in enumerate(sinks, 1):
-            if sink is not None and dashboard.listens is not None and is_same_port(dashboard.listens, sink.listens):
-                raise ChoiceError(f"it needs the port of sink {number}; give one of them another port")
-        with dashboard:
-            return Finding("dashboard", True, f"{dashboard.url}, {'with' if config.token else 'without'} a token")
-    except OnspectError as error:
-        return Finding("dashboard", False, str(error))
-
-
-def _open(one: SourceConfig) -> Source | OnspectError:
-    try:
-        with _naming_missing_package():
-            return open_source(one.address)
-    except OnspectError as error:
-        return error
+        return ChoiceError(reason)
 
 
 def _describe_model(model: Model) -> str:
@@ -230,35 +216,18 @@ def _judge(name: str, source: str, capture: Capture, models: Models | None, reci
         fault = FrameCheck(health).find_fault(capture.frame, limits, prepared.image)
         prepared = dataclasses.replace(prepared, error=fault)
     verdict = inspector.judge([prepared], inspector.infer_frames([prepared]), [context])[0].verdict
-    return Finding(name, verdict.verdict != "fault", f"{seen}, {_describe_verdict(verdict)}")
-
-
-def _describe_verdict(verdict: Verdict) -> str:
-    if verdict.score is None:
-        return f"fault: {verdict.reason}"
-    return f"{verdict.verdict} with score {verdict.score:.6g} in {verdict.latency_ms:.1f} ms"
-
-
-def _open_sink(text: str) -> Sink | OnspectError:
-    try:
-        with _naming_missing_package():
-            return open_sinks([text], append=True)[0]
-    except OnspectError as error:
-        return error
+    words = f"fault: {verdict.reason}"
+    if verdict.score is not None:
+        words = f"{verdict.verdict} with score {verdict.score:.6g} in {verdict.latency_ms:.1f} ms"
+    return Finding(name, verdict.verdict != "fault", f"{seen}, {words}")
 
 
 def _check_sink(
     config: LineConfig, place: int, sink: Sink | OnspectError, sinks: Sequence[Sink | None], *, live: bool
-) -> Finding:
-    text = config.sinks[place]
-    name, shown = f"sink {place + 1}", show_sink(text)
-    try:
-        if isinstance(sink, OnspectError):
-            raise sink
-        targets = [resolve_secret(one) for one in config.sinks[: place + 1]]
-        if (refusal := find_refusal(targets, sinks, place, list_inputs(config))) is not None:
-            raise refusal
-        (queued,) = queue_sinks([(text, sink)], config.spool, live=live)
-        return Finding(name, True, f"{shown}: {queued.probe()}")
-    except OnspectError as error:
-        return Finding(name, False, f"{shown}: {redact(str(error))}")
+) -> str:
+    if isinstance(sink, OnspectError):
+        raise sink
+    targets = [resolve_secret(one) for one in config.sinks[: place + 1]]
+    refuse_conflict(targets, sinks, place, list_inputs(config))
+    (queued,) = queue_sinks([(config.sinks[place], sink)], config.spool, live=live)
+    return queued.probe()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import tomllib
 import typing
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
-from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.credentials import redact, resolve_secret
 from onspect.runtime.errors import ChoiceError, OnspectError
+from onspect.runtime.explain import explaining
 from onspect.runtime.inspection.verdict import Judgement
 from onspect.runtime.line.alarm import AlarmRule
 from onspect.runtime.line.frame_check import Health
@@ -20,9 +20,17 @@ from onspect.runtime.line.frame_queue import Policy
 from onspect.runtime.line.views import Join
 from onspect.runtime.line.voting import Rule, Voting
 from onspect.runtime.model.providers import CHOICES
-from onspect.runtime.presence.settings import PresenceSettings, build_presence, read_presence
-from onspect.runtime.signals.ejector import EjectorRule
-from onspect.runtime.signals.handshake import HandshakeTimes
+
+if TYPE_CHECKING:
+    from onspect.runtime.presence.settings import PresenceSettings
+    from onspect.runtime.signals.ejector import EjectorRule
+    from onspect.runtime.signals.handshake import HandshakeTimes
+
+
+def _usual_times() -> HandshakeTimes:
+    from onspect.runtime.signals.handshake import HandshakeTimes  # most lines have no PLC
+
+    return HandshakeTimes()
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ class SignalConfig:
 
     address: str
     """The address, as `open_signal` takes it."""
-    times: HandshakeTimes = field(default_factory=HandshakeTimes)
+    times: HandshakeTimes = field(default_factory=_usual_times)
     """Time limits of the handshake."""
 
 
@@ -114,19 +122,21 @@ def read_config(path: Path | str) -> LineConfig:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        content = tomllib.loads(text)
-    except OSError as error:
-        raise ChoiceError(
-            f"cannot read the configuration {str(path)!r}: {describe_os_error(error)}; give a TOML file (docs/line.md)"
-        ) from error
+        with explaining(ChoiceError, f"cannot read the configuration {str(path)!r}", "give a TOML file (docs/line.md)"):
+            text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ChoiceError(
             f"{str(path)!r} is not text; give the line's configuration, a TOML file (docs/line.md)"
         ) from error
-    except tomllib.TOMLDecodeError as error:
-        raise ChoiceError(f"{path}: not TOML: {error}; correct it there") from error
-    return _Reader(path, text).read(content)
+    with explaining(ChoiceError, f"{path}: not TOML", "correct it there", of=tomllib.TOMLDecodeError):
+        content = tomllib.loads(text)
+    try:
+        return _build(content)
+    except _Wrong as wrong:
+        line = _find_line(text.splitlines(), wrong)
+        place = f"{path}, line {line}" if line else str(path)
+        name = f"[{wrong.section}] {wrong.key}".strip() if wrong.section else wrong.key
+        raise ChoiceError(f"{place}: {name}: {wrong}") from wrong
 
 
 class _Wrong(Exception):  # noqa: N818 - never leaves this module
@@ -137,39 +147,24 @@ class _Wrong(Exception):  # noqa: N818 - never leaves this module
         self.section, self.number, self.key = section, number, key
 
 
-class _Reader:
-    """Turn the content of one file into a `LineConfig`; errors name the line of the key."""
-
-    def __init__(self, path: Path, text: str) -> None:
-        self._path = path
-        self._lines = text.splitlines()
-
-    def read(self, content: dict[str, Any]) -> LineConfig:
-        try:
-            return _build(content)
-        except _Wrong as wrong:
-            line = self._find(wrong.section, wrong.number, wrong.key)
-            place = f"{self._path}, line {line}" if line else str(self._path)
-            name = f"[{wrong.section}] {wrong.key}".strip() if wrong.section else wrong.key
-            raise ChoiceError(f"{place}: {name}: {wrong}") from wrong
-
-    def _find(self, section: str, number: int, key: str) -> int | None:
-        """Return the line of a key, or of its section if the key has no line of its own."""
-        header = re.compile(rf"\s*\[\[?\s*[\"']?{re.escape(section)}[\"']?\s*\]\]?\s*(#.*)?$")
-        any_header = re.compile(r"\s*\[\[?[^\[\]]+\]\]?\s*(#.*)?$")
-        assignment = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=")
-        dotted = re.compile(rf"\s*{re.escape(section)}\s*(\.\s*[\"']?{re.escape(key)}[\"']?\s*)?=")
-        seen, here, start = -1, section == "", None
-        for count, line in enumerate(self._lines, 1):
-            if any_header.match(line):
-                seen += bool(header.match(line))
-                here = bool(header.match(line)) and seen == number
-                start = count if here else start
-            elif here and key and assignment.match(line):
-                return count
-            elif section and seen < 0 and dotted.match(line):
-                start = count
-        return start
+def _find_line(lines: Sequence[str], wrong: _Wrong) -> int | None:
+    """Return the number of the line of a key, or of its section; None if the file has neither."""
+    section, key = re.escape(wrong.section), re.escape(wrong.key)
+    header = re.compile(rf"\s*\[\[?\s*[\"']?{section}[\"']?\s*\]\]?\s*(#.*)?$")
+    any_header = re.compile(r"\s*\[\[?[^\[\]]+\]\]?\s*(#.*)?$")
+    assignment = re.compile(rf"\s*[\"']?{key}[\"']?\s*=")
+    dotted = re.compile(rf"\s*{section}\s*(\.\s*[\"']?{key}[\"']?\s*)?=")
+    seen, here, start = -1, section == "", None
+    for count, line in enumerate(lines, 1):
+        if any_header.match(line):
+            seen += bool(header.match(line))
+            here = bool(header.match(line)) and seen == wrong.number
+            start = count if here else start
+        elif here and key and assignment.match(line):
+            return count
+        elif section and seen < 0 and dotted.match(line):
+            start = count
+    return start
 
 
 class _Table:
@@ -196,7 +191,7 @@ class _Table:
             return float(value)
         if not fits or value == "":
             words = {str: "a text", int: "a whole number", float: "a number", list: "a list"}
-            raise self.wrong(key, f"is {_show(value)}, and {words[kind]} is expected")
+            raise self.wrong(key, f"is {redact(repr(value))}, and {words[kind]} is expected")
         return value
 
     def need(self, key: str, kind: type[Any]) -> Any:
@@ -218,6 +213,11 @@ class _Table:
             raise self.wrong(key, f"is {value!r}; give {low:g} or more")
         return value
 
+    def seconds(self, key: str, low: float) -> float | None:
+        """Return a number of milliseconds from `low` on, in seconds; None if it is missing."""
+        value = self.number_from(key, float, low)
+        return None if value is None else value / 1000.0
+
     def secret(self, key: str) -> str | None:
         """Return a secret, which the file may only refer to."""
         value = self.take(key, str)
@@ -235,33 +235,23 @@ class _Table:
         """The keys that are not taken yet."""
         return list(self._content)
 
-    def end(self) -> None:
-        for key in self._content:
-            raise self.wrong(key, f"is not known; there are {', '.join(self._known)}")
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Refuse keys that were not taken, unless another error is on its way."""
+        if kind is None and self._content:
+            raise self.wrong(next(iter(self._content)), f"is not known; there are {', '.join(self._known)}")
 
 
 def _build(content: dict[str, Any]) -> LineConfig:
-    sections = (
-        "model",
-        "recipes",
-        "source",
-        "sink",
-        "line",
-        "health",
-        "voting",
-        "alarm",
-        "dashboard",
-        "signal",
-        "ejector",
-        "presence",
-    )
+    sections = ("model", "recipes", "source", "sink", "line", *_READERS)
     for name in content:
         if name not in sections:
             raise _Wrong(name, 0, "", f"is not known; there are {', '.join(sections)}")
-    model = _Table("model", content.get("model", {}))
-    file, provider = model.take("file", str), model.choose("provider", CHOICES)
-    recipe = model.take("recipe", str)
-    model.end()
+    with _Table("model", content.get("model", {})) as model:
+        file, provider = model.take("file", str), model.choose("provider", CHOICES)
+        recipe = model.take("recipe", str)
     recipes = _read_recipes(content)
     if recipes and (recipe is None or recipe not in recipes):
         message = "is missing" if recipe is None else f"is {recipe!r}"
@@ -270,9 +260,8 @@ def _build(content: dict[str, Any]) -> LineConfig:
         raise model.wrong("recipe", f"is {recipe!r}, and there are no [recipes]")
     if "ejector" in content and "signal" not in content:
         raise _Wrong("ejector", 0, "", "needs a [signal]: its triggers tell which parts are on the belt")
-    line = _Table("line", content.get("line", {}))
-    spool = line.take("spool", str)
-    line.end()
+    with _Table("line", content.get("line", {})) as line:
+        spool = line.take("spool", str)
     return LineConfig(
         model=recipes[recipe] if recipe is not None else Path(file or ""),
         sources=tuple(_read_source(table, recipes) for table in _tables(content, "source")),
@@ -280,14 +269,8 @@ def _build(content: dict[str, Any]) -> LineConfig:
         provider=provider or "auto",
         recipes=recipes,
         recipe=recipe,
-        health=_read_health(content["health"]) if "health" in content else None,
-        voting=_read_voting(content.get("voting", {})),
-        alarm=_read_alarm(content["alarm"]) if "alarm" in content else None,
-        dashboard=_read_dashboard(content["dashboard"]) if "dashboard" in content else None,
-        presence=_read_presence(content["presence"]) if "presence" in content else None,
-        signal=_read_signal(content["signal"]) if "signal" in content else None,
-        ejector=_read_ejector(content["ejector"]) if "ejector" in content else None,
         spool=Path(spool or "onspect-spool"),
+        **{name: read(content[name]) for name, read in _READERS.items() if name in content},
     )
 
 
@@ -303,115 +286,108 @@ def _read_recipes(content: dict[str, Any]) -> dict[str, Path]:
 
 
 def _read_source(table: _Table, recipes: Mapping[str, Path]) -> SourceConfig:
-    address = table.need("address", str)
-    policy, recipe = table.choose("policy", typing.get_args(Policy)), table.take("recipe", str)
-    if recipe is not None and recipe not in recipes:
-        raise table.wrong("recipe", f"is {recipe!r}; [recipes] has {', '.join(recipes) or 'none'}")
-    table.end()
-    return SourceConfig(address, policy, recipe)
+    with table:
+        address = table.need("address", str)
+        policy, recipe = table.choose("policy", typing.get_args(Policy)), table.take("recipe", str)
+        if recipe is not None and recipe not in recipes:
+            raise table.wrong("recipe", f"is {recipe!r}; [recipes] has {', '.join(recipes) or 'none'}")
+        return SourceConfig(address, policy, recipe)
 
 
 def _read_sink(table: _Table) -> str:
-    target: str = table.need("to", str)
-    table.end()
-    return target
+    with table:
+        return str(table.need("to", str))
 
 
 def _read_health(content: object) -> Health:
-    table, defaults = _Table("health", content), Health()
-    brightness, identical = table.take("brightness", list), table.number_from("identical", int, 0)
-    if brightness is not None and not (
-        len(brightness) == 2
-        and all(isinstance(value, int | float) and not isinstance(value, bool) for value in brightness)
-        and 0 <= brightness[0] <= brightness[1] <= 255
-    ):
-        raise table.wrong("brightness", f"is {brightness!r}; give [LOWEST, HIGHEST] of the mean, from 0 to 255")
-    health = Health(
-        brightness=None if brightness is None else (float(brightness[0]), float(brightness[1])),
-        sharpness=table.number_from("sharpness", float, 0),
-        identical=defaults.identical if identical is None else identical,
-        width=table.number_from("width", int, 1),
-        height=table.number_from("height", int, 1),
-        late_ms=table.number_from("late_ms", float, 0),
-    )
-    table.end()
-    return health
+    with _Table("health", content) as table:
+        brightness, identical = table.take("brightness", list), table.number_from("identical", int, 0)
+        if brightness is not None and not (
+            len(brightness) == 2
+            and all(isinstance(value, int | float) and not isinstance(value, bool) for value in brightness)
+            and 0 <= brightness[0] <= brightness[1] <= 255
+        ):
+            raise table.wrong("brightness", f"is {brightness!r}; give [LOWEST, HIGHEST] of the mean, from 0 to 255")
+        return Health(
+            brightness=None if brightness is None else (float(brightness[0]), float(brightness[1])),
+            sharpness=table.number_from("sharpness", float, 0),
+            identical=Health.identical if identical is None else identical,
+            width=table.number_from("width", int, 1),
+            height=table.number_from("height", int, 1),
+            late_ms=table.number_from("late_ms", float, 0),
+        )
 
 
 def _read_voting(content: object) -> Voting:
-    table = _Table("voting", content)
-    voting = Voting(
-        frames=table.number_from("frames", int, 1),
-        rule=table.choose("rule", typing.get_args(Rule)) or "worst",
-        timeout=table.number_from("timeout", float, 0),
-        views=table.choose("views", typing.get_args(Join)),
-    )
-    table.end()
-    return voting
+    with _Table("voting", content) as table:
+        return Voting(
+            frames=table.number_from("frames", int, 1),
+            rule=table.choose("rule", typing.get_args(Rule)) or "worst",
+            timeout=table.number_from("timeout", float, 0),
+            views=table.choose("views", typing.get_args(Join)),
+        )
 
 
 def _read_presence(content: object) -> PresenceSettings:
+    from onspect.runtime.presence.settings import build_presence, read_presence
+
     table = _Table("presence", content)
     assert isinstance(content, dict)
     try:
         if "file" not in content:
             return build_presence(content, Path())
-        file = table.need("file", str)
-        table.end()
+        with table:
+            file = table.need("file", str)
         return read_presence(Path(file))
     except ChoiceError as error:
         raise table.wrong("", str(error)) from error
 
 
 def _read_alarm(content: object) -> AlarmRule:
-    table, defaults = _Table("alarm", content), AlarmRule()
-    rule = AlarmRule(
-        count=table.number_from("count", int, 1) or defaults.count,
-        of=table.number_from("of", int, 1) or defaults.of,
-        clear=table.number_from("clear", int, 1) or defaults.clear,
-    )
-    table.end()
+    with _Table("alarm", content) as table:
+        rule = AlarmRule(
+            count=table.number_from("count", int, 1) or AlarmRule.count,
+            of=table.number_from("of", int, 1) or AlarmRule.of,
+            clear=table.number_from("clear", int, 1) or AlarmRule.clear,
+        )
     if not rule.clear <= rule.count <= rule.of:
         raise table.wrong("count", f"is {rule.count}; clear ({rule.clear}) <= count <= of ({rule.of}) is required")
     return rule
 
 
 def _read_dashboard(content: object) -> DashboardConfig:
-    table = _Table("dashboard", content)
-    dashboard = DashboardConfig(table.need("listen", str), table.secret("token"))
-    table.end()
-    return dashboard
+    with _Table("dashboard", content) as table:
+        return DashboardConfig(table.need("listen", str), table.secret("token"))
 
 
 def _read_signal(content: object) -> SignalConfig:
-    table, defaults = _Table("signal", content), HandshakeTimes()
-    address = table.need("address", str)
-    result, ack = table.number_from("result_ms", float, 1), table.number_from("ack_ms", float, 1)
-    table.end()
-    times = HandshakeTimes(
-        result=defaults.result if result is None else result / 1000.0,
-        ack=defaults.ack if ack is None else ack / 1000.0,
-    )
-    return SignalConfig(address, times)
+    with _Table("signal", content) as table:
+        address, usual = table.need("address", str), _usual_times()
+        result, ack = table.seconds("result_ms", 1), table.seconds("ack_ms", 1)
+        return SignalConfig(address, replace(usual, result=result or usual.result, ack=ack or usual.ack))
 
 
 def _read_ejector(content: object) -> EjectorRule:
-    table = _Table("ejector", content)
-    parts, delay = table.number_from("parts", int, 0), table.number_from("delay_ms", float, 0)
-    pulse, rejects = table.number_from("pulse_ms", float, 1), table.take("rejects", list)
-    table.end()
+    from onspect.runtime.signals.ejector import EjectorRule
+
+    with _Table("ejector", content) as table:
+        parts, delay = table.number_from("parts", int, 0), table.seconds("delay_ms", 0)
+        pulse, rejects = table.seconds("pulse_ms", 1), table.take("rejects", list)
     if (parts is None) == (delay is None):
         raise table.wrong("parts", "or delay_ms must be given, and not both: parts or time between camera and gate")
     allowed: tuple[Judgement, ...] = ("ng", "fault", "review")
     if rejects is not None and (not rejects or any(one not in allowed for one in rejects)):
         raise table.wrong("rejects", f"is {rejects!r}; give a list of {', '.join(allowed)}")
-    return EjectorRule(
-        parts=parts,
-        seconds=None if delay is None else delay / 1000.0,
-        pulse=None if pulse is None else pulse / 1000.0,
-        rejects=tuple(rejects) if rejects is not None else EjectorRule.rejects,
-    )
+    return EjectorRule(parts, delay, pulse, EjectorRule.rejects if rejects is None else tuple(rejects))
 
 
-def _show(value: object) -> str:
-    return redact(repr(value))
+_READERS: dict[str, Callable[[object], Any]] = {
+    "health": _read_health,
+    "voting": _read_voting,
+    "alarm": _read_alarm,
+    "dashboard": _read_dashboard,
+    "signal": _read_signal,
+    "ejector": _read_ejector,
+    "presence": _read_presence,
+}
+"""Sections that may be missing, which are fields of `LineConfig` under the same name."""

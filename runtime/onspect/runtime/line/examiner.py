@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from onspect.runtime.errors import ImageError
 from onspect.runtime.images.decode import Frame
@@ -14,9 +15,10 @@ from onspect.runtime.inspection.inspector import Inspection, Inspector, Prepared
 from onspect.runtime.inspection.verdict import FrameContext
 from onspect.runtime.line.frame_check import FrameCheck, Health, Limits, find_picture_fault
 from onspect.runtime.line.models import Model
-from onspect.runtime.presence.crop import prepare_fault, prepare_window
-from onspect.runtime.presence.gate import PartView
 from onspect.runtime.sources.base import Capture, Source
+
+if TYPE_CHECKING:
+    from onspect.runtime.presence.gate import PartView
 
 _LOG = logging.getLogger("onspect")
 
@@ -26,7 +28,10 @@ class Examiner:
 
     def __init__(self, sources: Sequence[Source], health: Health) -> None:
         self._late_ms = health.late_ms
-        self.checks = [_make_frame_check(source, health) for source in sources]
+        files = dataclasses.replace(health, identical=0)  # two files may be equal, and may differ in size
+        self.checks = [
+            FrameCheck(files) if source.can_wait else FrameCheck(health, keeps_size=True) for source in sources
+        ]
         """The check of each source's frames."""
         self._thread = ThreadPoolExecutor(1, "onspect-frame-check")
 
@@ -70,15 +75,15 @@ class Examiner:
         frame, inspector = capture.frame, (model or fallback).inspector
         if model is None:
             frame = ImageError(f"there is no recipe {capture.recipe!r} in the configuration", code="recipe")
-        elif self._is_late(captured):
+        elif self._late_ms is not None and (time.perf_counter() - captured) * 1000.0 > self._late_ms:
             frame = ImageError(f"the frame waited for longer than {self._late_ms:g} ms (late_ms)", code="late")
         try:
             prepared = _prepare(inspector, frame, view)
             # start the check as late as possible: inference releases the interpreter lock
             check = self._start_check((model or fallback).limits, source_index, prepared, alone=view is None)
             scored = inspector.infer_frames([prepared])
-            if check is not None:
-                prepared = dataclasses.replace(prepared, error=check.result())
+            if check is not None and (fault := check.result()) is not None:
+                prepared = dataclasses.replace(prepared, error=fault)
             (inspection,) = inspector.judge([prepared], scored, [context], late_ms=self._late_ms)
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class, and the line must continue
             _LOG.exception("the model failed")
@@ -99,19 +104,12 @@ class Examiner:
         find_fault = self.checks[source_index].find_fault
         return self._thread.submit(find_fault, prepared.frame, limits, prepared.image)
 
-    def _is_late(self, captured: float) -> bool:
-        return self._late_ms is not None and (time.perf_counter() - captured) * 1000.0 > self._late_ms
-
 
 def _prepare(inspector: Inspector, frame: Frame | ImageError, view: PartView | None) -> Prepared:
     if view is None or isinstance(frame, ImageError):
         return inspector.prepare_frame(frame)
-    if view.reason is not None or view.window is None:
-        return prepare_fault(frame, view.reason or "there is no part in the frame")
+    if view.window is None:
+        return Prepared(0, 0, frame=frame, error=ImageError(str(view.reason), code="position"))
+    from onspect.runtime.presence.crop import prepare_window  # only a line with presence needs it
+
     return prepare_window(inspector, frame, view.window)
-
-
-def _make_frame_check(source: Source, health: Health) -> FrameCheck:
-    if source.can_wait:  # two files may be equal, and may differ in size
-        return FrameCheck(dataclasses.replace(health, identical=0))
-    return FrameCheck(health, keeps_size=True)

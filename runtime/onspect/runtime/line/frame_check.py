@@ -114,32 +114,6 @@ class FrameCheck:
         """Restart `frozen_for` at 0; the last frame is kept, because a reopened camera may still show it."""
         self._changed = time.monotonic()
 
-    def check(self, frame: Frame, limits: Limits, prepared: NDArray[np.uint8]) -> None:
-        """Check one frame and the model input made from it.
-
-        Parameters
-        ----------
-        frame
-            The frame.
-        limits
-            Limits of the model.
-        prepared
-            The model input, uint8 [height, width, channels].
-
-        Raises
-        ------
-        ImageError
-            If the frame must not be judged.
-        """
-        self._check_size(frame)
-        try:
-            _check_empty(prepared, limits)
-        except ImageError:  # empty pictures are equal even if the camera is not frozen
-            self._previous, self._equal = None, 0
-            raise
-        self._check_frozen(frame)
-        _check_picture(prepared, limits)
-
     def watch(self, frame: Frame) -> ImageError | None:
         """Check a frame that may show no part, so it has no model input.
 
@@ -153,15 +127,10 @@ class FrameCheck:
         ImageError | None
             The reason not to use the frame, or None if it can be used.
         """
-        try:
-            self._check_size(frame)
-            self._check_frozen(frame)
-        except ImageError as error:
-            return error.with_traceback(None)
-        return None
+        return self._find_wrong_size(frame) or self._find_frozen(frame)
 
     def find_fault(self, frame: Frame, limits: Limits, prepared: NDArray[np.uint8]) -> ImageError | None:
-        """Return the error that `check` raises, or None.
+        """Check one frame and the model input made from it.
 
         Parameters
         ----------
@@ -177,32 +146,33 @@ class FrameCheck:
         ImageError | None
             The reason not to judge the frame, or None if it can be judged.
         """
-        try:
-            self.check(frame, limits, prepared)
-        except ImageError as error:
-            return error.with_traceback(None)  # a traceback would keep its frames alive
-        return None
+        if fault := self._find_wrong_size(frame):
+            return fault
+        if fault := _find_empty(prepared, limits):  # empty pictures are equal even if the camera is not frozen
+            self._previous, self._equal = None, 0
+            return fault
+        return self._find_frozen(frame) or _find_unusual(prepared, limits)
 
-    def _check_size(self, frame: Frame) -> None:
+    def _find_wrong_size(self, frame: Frame) -> ImageError | None:
         height, width = frame.shape[:2]
-        if self._size is not None and (change := self._size.find_change(width, height)) is not None:
-            raise change
+        if self._size is not None and (change := self._size.find_change(width, height)):
+            return change
         wanted = (self._health.width or width, self._health.height or height)
-        if (width, height) != wanted:
-            raise ImageError(
-                f"the frame is {width}x{height} pixels, and the configuration says {wanted[0]}x{wanted[1]}",
-                code="size",
-            )
+        if (width, height) == wanted:
+            return None
+        words = f"the frame is {width}x{height} pixels, and the configuration says {wanted[0]}x{wanted[1]}"
+        return ImageError(words, code="size")
 
-    def _check_frozen(self, frame: Frame) -> None:
+    def _find_frozen(self, frame: Frame) -> ImageError | None:
         same = self._previous is not None and _is_equal(self._previous, frame)
         self._equal = self._equal + 1 if same else 0
         self._previous = frame
         if not same:
             self._changed = time.monotonic()
-        if self._health.identical and self._equal >= self._health.identical:
-            frames = f"{self._equal} frame{'s' * (self._equal != 1)}"
-            raise ImageError(f"the picture does not change: {frames} in a row equal the one before", code="frozen")
+        if not self._health.identical or self._equal < self._health.identical:
+            return None
+        frames = f"{self._equal} frame{'s' * (self._equal != 1)}"
+        return ImageError(f"the picture does not change: {frames} in a row equal the one before", code="frozen")
 
 
 def find_picture_fault(limits: Limits, prepared: NDArray[np.uint8]) -> ImageError | None:
@@ -220,12 +190,7 @@ def find_picture_fault(limits: Limits, prepared: NDArray[np.uint8]) -> ImageErro
     ImageError | None
         The reason not to judge the model input, or None if it can be judged.
     """
-    try:
-        _check_empty(prepared, limits)
-        _check_picture(prepared, limits)
-    except ImageError as error:
-        return error.with_traceback(None)
-    return None
+    return _find_empty(prepared, limits) or _find_unusual(prepared, limits)
 
 
 def _is_equal(first: Frame, second: Frame) -> bool:
@@ -233,26 +198,30 @@ def _is_equal(first: Frame, second: Frame) -> bool:
     return np.array_equal(first[::32], second[::32]) and np.array_equal(first, second)
 
 
-def _check_empty(prepared: NDArray[np.uint8], limits: Limits) -> None:
-    """Raise ImageError for a picture that is all black or all white; the first row decides most cases."""
+def _find_empty(prepared: NDArray[np.uint8], limits: Limits) -> ImageError | None:
+    """Return the fault of a picture that is all black or all white; the first row decides most cases."""
     if limits.black and prepared[0].max() <= BLACK and prepared.max() <= BLACK:
-        raise ImageError(f"the picture is black: no pixel is brighter than {prepared.max()} of 255", code="black")
+        return ImageError(f"the picture is black: no pixel is brighter than {prepared.max()} of 255", code="black")
     if limits.white and prepared[0].min() >= WHITE and prepared.min() >= WHITE:
-        raise ImageError(f"the picture is saturated: no pixel is darker than {prepared.min()} of 255", code="saturated")
+        words = f"the picture is saturated: no pixel is darker than {prepared.min()} of 255"
+        return ImageError(words, code="saturated")
+    return None
 
 
-def _check_picture(prepared: NDArray[np.uint8], limits: Limits) -> None:
+def _find_unusual(prepared: NDArray[np.uint8], limits: Limits) -> ImageError | None:
+    """Return the fault of a picture that is too dark, too bright or blurred."""
     brightness, sharpness = measure(prepared)
     if limits.brightness is not None and not limits.brightness[0] <= brightness <= limits.brightness[1]:
         low, high = limits.brightness
-        raise ImageError(
+        return ImageError(
             f"the picture's mean brightness is {brightness:.1f}, and {low:.1f} to {high:.1f} is accepted: "
             "check light and exposure",
             code="brightness",
         )
     if limits.sharpness is not None and sharpness < limits.sharpness:
-        raise ImageError(
+        return ImageError(
             f"the picture is blurred: its sharpness is {sharpness:.2f}, and {limits.sharpness:.2f} or more is "
             "accepted: check focus, dirt and motion",
             code="blurred",
         )
+    return None

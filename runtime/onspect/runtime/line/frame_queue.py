@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -93,7 +93,7 @@ class FrameQueue:
         self._queues: list[deque[Capture]] = [deque() for _ in policies]
         self._open = set(range(len(policies)))
         self._changed = threading.Condition()
-        self._captured = self._judged = self._dropped = self._faulted = self._waiting = self._empty = 0
+        self._counts: Counter[str] = Counter()
         self._last = -1
         self._closed = False
 
@@ -110,8 +110,8 @@ class FrameQueue:
         with self._changed:
             if self._closed:
                 return
-            self._captured += 1
-            self._waiting += 1
+            self._counts["captured"] += 1
+            self._counts["waiting"] += 1
             queue, policy = self._queues[source_index], self._policies[source_index]
             if policy == "latest":
                 self._drop_frames(queue)
@@ -159,10 +159,8 @@ class FrameQueue:
             ``judged``, ``faulted`` or ``empty``.
         """
         with self._changed:
-            self._judged += outcome == "judged"
-            self._faulted += outcome == "faulted"
-            self._empty += outcome == "empty"
-            self._waiting -= 1
+            self._counts[outcome] += 1
+            self._counts["waiting"] -= 1
 
     def finish(self, source_index: int) -> None:
         """Mark a source as finished: it gives no more captures.
@@ -195,7 +193,7 @@ class FrameQueue:
     def counts(self) -> FrameCounts:
         """The counts of frames until now."""
         with self._changed:
-            return FrameCounts(self._captured, self._judged, self._dropped, self._faulted, self._waiting, self._empty)
+            return FrameCounts(**self._counts)
 
     def waiting_sources(self) -> set[int]:
         """Return the sources that have a waiting capture.
@@ -224,5 +222,5 @@ class FrameQueue:
         self._drop(dropped)
 
     def _drop(self, count: int) -> None:
-        self._dropped += count
-        self._waiting -= count
+        self._counts["dropped"] += count
+        self._counts["waiting"] -= count

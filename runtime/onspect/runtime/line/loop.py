@@ -6,16 +6,16 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onspect.runtime.drift.watch import DriftWatch
 from onspect.runtime.errors import ChoiceError, GapError, ImageError
 from onspect.runtime.inspection.inspector import Inspection, Inspector
-from onspect.runtime.inspection.verdict import WORST_FIRST, now
+from onspect.runtime.inspection.verdict import JUDGEMENTS, WORST_FIRST, now
 from onspect.runtime.line.alarm import Alarm, AlarmRule
 from onspect.runtime.line.examiner import Examiner
 from onspect.runtime.line.frame_check import Health
@@ -27,12 +27,14 @@ from onspect.runtime.line.tally import Tally
 from onspect.runtime.line.views import ViewJoiner
 from onspect.runtime.line.voting import Voter, Voting, refuse_policies
 from onspect.runtime.log_limit import limit_repeats
-from onspect.runtime.presence.gate import FILE_RATE, HeldFrame, PartView, PresenceGate, Step
-from onspect.runtime.presence.settings import PresenceSettings
-from onspect.runtime.signals.controller import SignalController
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sources.base import Capture, Source
 from onspect.runtime.status import LineStatus, SignalState, SourceState
+
+if TYPE_CHECKING:
+    from onspect.runtime.presence.gate import PartView, PresenceGate, Step
+    from onspect.runtime.presence.settings import PresenceSettings
+    from onspect.runtime.signals.controller import SignalController
 
 _LOG = logging.getLogger("onspect")
 
@@ -124,7 +126,7 @@ class Line:
         self._queue = FrameQueue(chosen)
         self._grabbers = [Grabber(source, number, self._queue) for number, source in enumerate(sources)]
         self._voter = Voter(self._voting, len(sources))
-        self._gates = [None if presence is None else PresenceGate(presence, live=source.live) for source in sources]
+        self._gates = [None if presence is None else _open_gate(presence, source) for source in sources]
         self._seen = [0] * len(sources)
         names = [source.state().name for source in sources]
         within = _VIEWS_WITHIN if self._voting.timeout is None else self._voting.timeout
@@ -267,11 +269,7 @@ class Line:
         change
             JSON object that describes the change.
         """
-        for sink in self._sinks:
-            try:
-                sink.note(change)
-            except Exception:  # noqa: BLE001 - an error of a sink must not fail the person's change
-                _LOG.warning("a sink cannot take a change", exc_info=True)
+        self._tell_sinks(lambda sink: sink.note(change), "a change")
 
     def undo_threshold(self) -> tuple[float, float]:
         """Undo the last move of the threshold.
@@ -300,7 +298,7 @@ class Line:
         LineStatus
             The status.
         """
-        verdicts, counts, inspector = self._tally.verdicts, self._queue.counts, self._models.current.inspector
+        verdicts, inspector = self._tally.verdicts, self._models.current.inspector
         sources = tuple(grabber.source.state() for grabber in self._grabbers)
         away = [source for source in sources if not source.connected and not self._ended.is_set()]
         moment = self._tally.describe_moment([source.name for source in away], ended=self._ended.is_set())
@@ -317,16 +315,8 @@ class Line:
             recipe=self._models.active,
             threshold=inspector.threshold.score,
             review_from=inspector.threshold.review,
-            captured=counts.captured,
-            judged=counts.judged,
-            dropped=counts.dropped,
-            faulted=counts.faulted,
-            empty=counts.empty,
-            waiting=counts.waiting,
-            ok=verdicts["ok"],
-            ng=verdicts["ng"],
-            review=verdicts["review"],
-            fault=verdicts["fault"],
+            **dataclasses.asdict(self._queue.counts),
+            **{name: verdicts[name] for name in JUDGEMENTS},
             swaps=self._models.swaps,
             sources=sources,
             sinks=tuple(sink.state() for sink in self._sinks),
@@ -362,7 +352,7 @@ class Line:
         for source_index, gate in enumerate(self._gates):
             if gate is not None:
                 model = self._part_models[source_index] or self._models.current
-                yield from self._judge_step(source_index, model, gate.flush(model.inspector.info.preprocess))
+                yield from self._judge_step(source_index, gate.flush(model.inspector.info.preprocess))
         yield from self._voter.flush()
         if self._joiner is not None:
             yield from self._joiner.flush()
@@ -386,13 +376,10 @@ class Line:
         if self._voter.is_between_parts(source_index):
             self._models.apply()
             self._part_models[source_index] = self._models.find(capture.recipe or self._recipes[source_index])
-        model = self._part_models[source_index] or self._models.current
         inspection = self._examine(source_index, capture)
         if capture.ticket is not None:
             inspection = dataclasses.replace(inspection, ticket=capture.ticket)
-        self._drift.update(model.inspector, inspection.verdict.score)
         self._queue.task_done("faulted" if inspection.verdict.verdict == "fault" else "judged")
-        self._tally.add_latency(inspection.verdict.latency_ms)
         yield from self._add(source_index, inspection, capture, gap=gap)
         self._tell_source(source_index, capture)
 
@@ -407,24 +394,25 @@ class Line:
 
     def _judge_parts(self, gate: PresenceGate, source_index: int, capture: Capture) -> Iterator[Inspection]:
         """Judge the parts that a frame of a free-running camera decides; there may be none or several."""
+
         self._models.apply()
         recipe = capture.recipe or self._recipes[source_index]
         model = self._part_models[source_index] = self._models.find(recipe)
         known = model or self._models.current
         self._seen[source_index] += 1
-        live = self._grabbers[source_index].source.live
-        seconds = capture.captured if live and capture.captured is not None else self._seen[source_index] / FILE_RATE
         if known.limits is not None and not isinstance(capture.frame, ImageError):
             fault = self._examiner.checks[source_index].watch(capture.frame)
             if fault is not None:
                 capture = dataclasses.replace(capture, frame=fault)
-        step = gate.feed(HeldFrame(capture, seconds), known.inspector.info.preprocess)
-        yield from self._judge_step(source_index, known, step)
+        from onspect.runtime.presence.gate import hold  # most lines need none
 
-    def _judge_step(self, source_index: int, model: Model, step: Step) -> Iterator[Inspection]:
+        held = hold(capture, self._seen[source_index], live=self._grabbers[source_index].source.live)
+        yield from self._judge_step(source_index, gate.feed(held, known.inspector.info.preprocess))
+
+    def _judge_step(self, source_index: int, step: Step) -> Iterator[Inspection]:
         """Judge the parts that presence decided, and count the frames that no part needs any more."""
         inspections: Iterable[tuple[Inspection, Capture]] = (
-            (self._judge_view(source_index, model, view), view.held.capture) for view in step.views
+            (self._judge_view(source_index, view), view.held.capture) for view in step.views
         )
         if self._signals is not None:
             inspections = _give_ticket(list(inspections))
@@ -434,11 +422,9 @@ class Line:
             self._queue.task_done(held.outcome)
             self._tell_source(source_index, held.capture)
 
-    def _judge_view(self, source_index: int, model: Model, view: PartView) -> Inspection:
+    def _judge_view(self, source_index: int, view: PartView) -> Inspection:
         inspection = self._examine(source_index, dataclasses.replace(view.held.capture, part=view.part), view)
         view.held.note(judged=inspection.verdict.verdict != "fault")
-        self._drift.update(model.inspector, inspection.verdict.score)
-        self._tally.add_latency(inspection.verdict.latency_ms)
         return inspection
 
     def _tell_source(self, source_index: int, capture: Capture) -> None:
@@ -449,7 +435,10 @@ class Line:
     def _examine(self, source_index: int, capture: Capture, view: PartView | None = None) -> Inspection:
         """Judge one frame with the model of its part."""
         model, current = self._part_models[source_index], self._models.current
-        return self._examiner.examine(model, current, source_index, capture, self._voter.next_index, view)
+        inspection = self._examiner.examine(model, current, source_index, capture, self._voter.next_index, view)
+        self._drift.update((model or current).inspector, inspection.verdict.score)
+        self._tally.add_latency(inspection.verdict.latency_ms)
+        return inspection
 
     def _cameras_are_there(self) -> bool:
         return all(grabber.source.state().connected for grabber in self._grabbers)
@@ -500,11 +489,14 @@ class Line:
 
     def _report(self) -> None:
         status = self.status()
+        self._tell_sinks(lambda sink: sink.report(status), "the line's status")
+
+    def _tell_sinks(self, tell: Callable[[Sink], None], what: str) -> None:
         for sink in self._sinks:
             try:
-                sink.report(status)
-            except Exception:  # noqa: BLE001 - an error of a sink must not stop the line
-                _LOG.warning("a sink cannot take the line's status", exc_info=True)
+                tell(sink)
+            except Exception:  # noqa: BLE001 - an error of a sink must not stop the line or fail a person's change
+                _LOG.warning("a sink cannot take %s", what, exc_info=True)
 
     def _end(self, keeper: threading.Thread) -> None:
         self._queue.close()
@@ -515,6 +507,12 @@ class Line:
         self._ended.set()
         keeper.join()
         self._report()
+
+
+def _open_gate(presence: PresenceSettings, source: Source) -> PresenceGate:
+    from onspect.runtime.presence.gate import PresenceGate  # most lines need none
+
+    return PresenceGate(presence, live=source.live)
 
 
 def _check_parts(voting: Voting, *, followed: bool, presence: bool, policies: Sequence[Policy]) -> None:

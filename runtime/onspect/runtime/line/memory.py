@@ -19,9 +19,7 @@ def keep_memory_together() -> None:
     By default each thread may get its own arena, up to eight per core, and other threads cannot use the memory that it
     freed. New threads come with every reopened camera and every new model, so the memory would grow.
     """
-    setting = _find("mallopt")
-    if setting is not None:
-        setting(_M_ARENA_MAX, _ARENAS)
+    _call("mallopt", _M_ARENA_MAX, _ARENAS)
 
 
 @contextmanager
@@ -31,24 +29,21 @@ def lay_apart() -> Iterator[None]:
     Models are loaded this way: otherwise their memory comes back in pieces that are too small for the next model.
     Frames are not, because fresh memory from the system for each frame costs three times the copying.
     """
-    setting = _find("mallopt")
-    if setting is not None:
-        setting(_M_MMAP_THRESHOLD, _APART)
+    _call("mallopt", _M_MMAP_THRESHOLD, _APART)
     try:
         yield
     finally:
-        if setting is not None:
-            setting(_M_MMAP_THRESHOLD, _TOGETHER)
-            setting(_M_TRIM_THRESHOLD, _TOGETHER)
+        _call("mallopt", _M_MMAP_THRESHOLD, _TOGETHER)
+        _call("mallopt", _M_TRIM_THRESHOLD, _TOGETHER)
 
 
 def give_memory_back() -> None:
     """Return freed memory to the system."""
-    trim = _find("malloc_trim")
-    if trim is not None:
-        trim(0)
+    _call("malloc_trim", 0)
 
 
-def _find(name: str) -> ctypes._NamedFuncPointer | None:
-    """Return a function of the C library, or None if it does not have it (musl, Windows, macOS)."""
-    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
+def _call(name: str, *arguments: int) -> None:
+    """Call a function of the C library, if it has it (not musl, Windows or macOS)."""
+    function = getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
+    if function is not None:
+        function(*arguments)

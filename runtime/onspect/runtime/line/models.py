@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from onspect.runtime.errors import ChoiceError, ModelFileError
+from onspect.runtime.explain import explaining
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.line.frame_check import Health, Limits, limits_for
 from onspect.runtime.line.memory import lay_apart
+from onspect.runtime.sources.watch import sign_file
 from onspect.runtime.status import ThresholdMove
 
 _LOG = logging.getLogger("onspect")
@@ -70,7 +72,7 @@ class Models:
         self.loads = 0
         """Number of model files that were read, including bad ones."""
         self._paths = {name: Path(path) for name, path in paths.items()}
-        self._signatures = {name: _sign(path) for name, path in self._paths.items()}
+        self._signatures = {name: sign_file(path) for name, path in self._paths.items()}
         self._models = {name: self._load(path) for name, path in self._paths.items()}
         self._pending: dict[str | None, Model] = {}
         self._moves: dict[str | None, list[float]] = {}
@@ -135,7 +137,7 @@ class Models:
             If the file cannot be used.
         """
         path = Path(path)
-        signature = _sign(path)
+        signature = sign_file(path)
         try:
             model = self._load(path, self._models[self._next])
         except ModelFileError as error:
@@ -159,7 +161,8 @@ class Models:
             If there is no such recipe.
         """
         if recipe not in self._models:
-            raise ChoiceError(f"there is no recipe {recipe!r}; the configuration has {self._describe_recipes()}")
+            recipes = ", ".join(repr(name) for name in self._models if name is not None) or "none"
+            raise ChoiceError(f"there is no recipe {recipe!r}; the configuration has {recipes}")
         with self._lock:
             self._next = recipe
 
@@ -225,7 +228,7 @@ class Models:
         """
         read = changed = 0
         for name, path in list(self._paths.items()):
-            signature = _sign(path)
+            signature = sign_file(path)
             if signature is None or (signature == self._signatures[name] and not always):
                 continue
             self._signatures[name] = signature
@@ -285,10 +288,9 @@ class Models:
         with lay_apart():
             inspector = self._open_inspector(path)
             _ = inspector.threshold
-            try:
+            # onnxruntime's errors share no base class
+            with explaining(ModelFileError, f"{str(path)!r} loads, but cannot judge a picture", of=Exception):
                 inspector.try_out()
-            except Exception as error:  # onnxruntime's errors share no base class
-                raise ModelFileError(f"{str(path)!r} loads, but cannot judge a picture: {error}") from error
             own = inspector.info.preprocess.channels
             channels = own if before is None else before.inspector.info.preprocess.channels
             if channels != own:
@@ -304,9 +306,6 @@ class Models:
         self.message = message
         _LOG.warning("%s", message)
 
-    def _describe_recipes(self) -> str:
-        return ", ".join(repr(name) for name in self._models if name is not None) or "none"
-
 
 def _move(model: Model, score: float) -> Model:
     """Return the model with another threshold; raise ChoiceError if the value is out of range."""
@@ -319,23 +318,12 @@ def _move(model: Model, score: float) -> Model:
             f"the threshold cannot be {score:.6g}: the model file has {own.score:.6g}; "
             f"give {own.score / _FURTHEST:.6g} to {own.score * _FURTHEST:.6g}, or calibrate again"
         )
-    try:
+    with explaining(ChoiceError, f"the threshold cannot be {score}", of=ValueError):
         threshold = dataclasses.replace(
             own, score=float(score), map=float(score) if inspector.info.score.is_peak else own.map
         )
-    except ValueError as error:
-        raise ChoiceError(f"the threshold cannot be {score}: {error}") from error
     return dataclasses.replace(model, inspector=inspector.with_threshold(threshold))
 
 
 def _restore(model: Model) -> Model:
     return dataclasses.replace(model, inspector=model.inspector.with_threshold(model.inspector.file_threshold))
-
-
-def _sign(path: Path) -> tuple[int, int, int] | None:
-    """Return what identifies the content of a file, or None if the file cannot be read now."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino

@@ -78,7 +78,10 @@ class Tally:
         """Latency of the last 1000 frames."""
         with self._lock:
             latencies = list(self._latencies)
-        return _summarize(latencies)
+        if not latencies:
+            return Latency()
+        p50, p95, p99, worst = (float(value) for value in np.percentile(latencies, [50, 95, 99, 100]))
+        return Latency(p50, p95, p99, worst, len(latencies))
 
     def describe_moment(self, lost: Sequence[str], *, ended: bool) -> Moment:
         """Return what a display shows now.
@@ -102,10 +105,3 @@ class Tally:
         verdict, came = last
         moment = describe_moment(lost, (verdict.verdict, verdict.source), time.monotonic() - came)
         return dataclasses.replace(moment, now="waiting") if ended else moment
-
-
-def _summarize(latencies: list[float]) -> Latency:
-    if not latencies:
-        return Latency()
-    p50, p95, p99, worst = (float(value) for value in np.percentile(latencies, [50, 95, 99, 100]))
-    return Latency(p50, p95, p99, worst, len(latencies))

@@ -6,20 +6,18 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Self
 
 from onspect.runtime.errors import GapError, ImageError
 from onspect.runtime.line.frame_queue import FrameQueue
 from onspect.runtime.line.grabber import Grabber
 from onspect.runtime.signals.controller import SignalController
 from onspect.runtime.signals.handshake import Ticket
-from onspect.runtime.sources.base import Capture, Source
-from onspect.runtime.status import SourceState
+from onspect.runtime.sources.base import Capture, Source, SourceAround
 
 _LOOK_S = 0.1  # seconds between two checks of the camera while no trigger comes
 
 
-class TriggeredSource(Source):
+class TriggeredSource(SourceAround):
     """Give the captures of a camera for each trigger, with the part id, the recipe and the ticket of the trigger.
 
     A free-running camera is read all the time: the first frame after the trigger is taken, and frames between the parts
@@ -43,37 +41,16 @@ class TriggeredSource(Source):
     def __init__(
         self, source: Source, signals: SignalController, camera: int, *, frames: int = 1, early: float = 0.2
     ) -> None:
-        super().__init__(source.name)
-        self.live = source.live
-        self.can_wait = source.can_wait
-        self._source = source
+        super().__init__(source)
         self._signals = signals
         self._camera = camera
         self._frames = frames
         self._held: deque[Capture] = deque()
         self._early = early if source.patience is None else 0.0
 
-    def __enter__(self) -> Self:
-        self._source.__enter__()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._source.__exit__(*exception)
-        super().__exit__(*exception)
-
     def __iter__(self) -> Iterator[Capture]:
         """Yield the captures of each trigger, and a GapError if the camera is lost in between."""
         return self._pull() if self._source.can_wait else self._pick()
-
-    def state(self) -> SourceState:
-        """Return the state of the camera.
-
-        Returns
-        -------
-        SourceState
-            The state.
-        """
-        return self._source.state()
 
     def stop(self) -> None:
         """Accept no more triggers, and end after the current part."""
@@ -199,9 +176,8 @@ class TriggeredSource(Source):
     @staticmethod
     def _name(capture: Capture, ticket: Ticket) -> Capture:
         frame = capture.frame
-        if isinstance(
-            frame, GapError
-        ):  # a fault of this part, not a gap between parts: the trigger has counted the part
+        # a fault of this part, not a gap between parts: the trigger has counted the part
+        if isinstance(frame, GapError):
             frame = ImageError(str(frame), code=frame.code)
         return dataclasses.replace(
             capture,

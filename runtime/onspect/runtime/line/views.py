@@ -69,10 +69,10 @@ class ViewJoiner:
         if self._join == "part":
             if name is None:
                 reason = view.verdict.reason or "the source gives no part id, so the views cannot be joined"
-                return [self._number(_as_fault(view, reason, view.verdict.code or "incomplete"))]
+                return [self._number(as_fault(view, reason, view.verdict.code or "incomplete"))]
             if name in self._given:
                 late = f"the view of {self._sources[source_index]} came after the verdict on part {name}"
-                return [self._number(view if view.verdict.verdict == "ng" else _as_fault(view, late, "late"))]
+                return [self._number(view if view.verdict.verdict == "ng" else as_fault(view, late, "late"))]
         group = self._find(source_index, name, captured)
         if group is None:
             group = _Group(name, captured, now)
@@ -132,7 +132,7 @@ class ViewJoiner:
         missing = [name for place, name in enumerate(self._sources) if place not in group.views]
         if missing and worst.verdict.verdict != "ng":
             seen = f"{len(group.views)} of {len(self._sources)} views came"
-            worst = _as_fault(worst, f"the view of {', '.join(missing)} is missing: {seen}", "incomplete")
+            worst = as_fault(worst, f"the view of {', '.join(missing)} is missing: {seen}", "incomplete")
         return self._number(worst)
 
     def _number(self, part: Inspection) -> Inspection:
@@ -145,6 +145,22 @@ def _worst(views: Sequence[Inspection]) -> Inspection:
     return min(views, key=lambda view: (WORST_FIRST.index(view.verdict.verdict), -(view.verdict.score or 0.0)))
 
 
-def _as_fault(view: Inspection, reason: str, code: str) -> Inspection:
+def as_fault(view: Inspection, reason: str, code: str) -> Inspection:
+    """Return an inspection that is a fault instead, without score and regions.
+
+    Parameters
+    ----------
+    view
+        The inspection.
+    reason
+        The reason of the fault.
+    code
+        Its code, one of `FAULT_CODES`.
+
+    Returns
+    -------
+    Inspection
+        The fault.
+    """
     verdict = dataclasses.replace(view.verdict, verdict="fault", score=None, regions=(), reason=reason, code=code)
     return dataclasses.replace(view, verdict=verdict, error_map=None)

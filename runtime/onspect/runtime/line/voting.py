@@ -12,7 +12,7 @@ from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import WORST_FIRST, Judgement
 from onspect.runtime.line.frame_queue import Policy
-from onspect.runtime.line.views import Join
+from onspect.runtime.line.views import Join, as_fault
 
 Rule = Literal["worst", "majority"]
 
@@ -208,7 +208,7 @@ class Voter:
         judgement = _decide(part.counts + Counter[Judgement]({"fault": missing}), self._voting.rule)
         if judgement == "ok" and (part.broken or missing or part.counts["fault"]):
             judgement = "fault"
-        reason = f"only {seen} of the part's {self._voting.frames} frames came" if missing else None
+        reason = f"only {seen} of the part's {self._voting.frames} frames came"
         index, self.next_index = self.next_index, self.next_index + 1
         return _judge_part(part, judgement, reason, index)
 
@@ -221,21 +221,11 @@ def _decide(counts: Counter[Judgement], rule: Rule) -> Judgement:
     return next(judgement for judgement in WORST_FIRST if counts[judgement])
 
 
-def _judge_part(part: _Part, judgement: Judgement, reason: str | None, index: int) -> Inspection:
+def _judge_part(part: _Part, judgement: Judgement, reason: str, index: int) -> Inspection:
     """Return the inspection of the frame that decided, with the name and index of the part."""
     example = part.examples.get(judgement)
-    if example is not None:
-        verdict = dataclasses.replace(example.verdict, index=index, part=part.name)
-        return dataclasses.replace(example, verdict=verdict)
-    shown = next(part.examples[name] for name in WORST_FIRST if name in part.examples)  # frames are missing
-    verdict = dataclasses.replace(
-        shown.verdict,
-        index=index,
-        part=part.name,
-        verdict="fault",
-        score=None,
-        regions=(),
-        reason=reason,
-        code="incomplete",
-    )
-    return dataclasses.replace(shown, verdict=verdict, error_map=None)
+    if example is None:  # frames are missing
+        shown = next(part.examples[name] for name in WORST_FIRST if name in part.examples)
+        example = as_fault(shown, reason, "incomplete")
+    verdict = dataclasses.replace(example.verdict, index=index, part=part.name)
+    return dataclasses.replace(example, verdict=verdict)

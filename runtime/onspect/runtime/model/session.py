@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnxruntime
 
 from onspect.runtime.errors import ChoiceError, ModelFileError
 from onspect.runtime.model.file import ModelFile, read_model_file
-from onspect.runtime.model.openvino import OpenVinoSession
 from onspect.runtime.model.providers import BFLOAT16, CHOICES, ONNXRUNTIME
 from onspect.runtime.model.schema import ModelInfo
+
+if TYPE_CHECKING:
+    from onspect.runtime.model.openvino import OpenVinoSession
 
 _LOG = logging.getLogger("onspect")
 
@@ -103,6 +104,8 @@ def open_on_openvino(file: ModelFile, threads: int, *, bfloat16: bool = False) -
     ImportError
         If OpenVINO is not installed.
     """
+    from onspect.runtime.model.openvino import OpenVinoSession
+
     try:
         return OpenVinoSession(file.data, threads, bfloat16=bfloat16)
     except RuntimeError as error:
@@ -114,6 +117,8 @@ def _check_margin(file: ModelFile) -> None:
     """Raise ModelFileError if the file has no margin of bfloat16 for its graph."""
     if file.info.valid_margin is None:
         reason = "no margin of bfloat16" if file.info.bfloat16 is None else "a margin of bfloat16 for an earlier graph"
+        import shlex
+
         raise ModelFileError(
             f"{str(file.path)!r} has {reason}, which the provider {BFLOAT16!r} needs; measure it: "
             f"onspect bench {shlex.quote(str(file.path))} GOOD --margin 90%"

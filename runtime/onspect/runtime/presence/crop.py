@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from onspect.runtime.errors import ImageError
 from onspect.runtime.images.decode import Frame
 from onspect.runtime.images.placement import Placement
 from onspect.runtime.inspection.inspector import Inspector, Prepared
@@ -45,23 +44,3 @@ def prepare_window(inspector: Inspector, frame: Frame, window: Rectangle) -> Pre
     if prepared.error is not None:
         return dataclasses.replace(prepared, frame=frame)
     return dataclasses.replace(prepared, width=across, height=down, frame=frame, placement=moved, window=window)
-
-
-def prepare_fault(frame: Frame | ImageError, reason: str) -> Prepared:
-    """Return a frame that must not be judged; it is kept for the evidence.
-
-    Parameters
-    ----------
-    frame
-        The frame.
-    reason
-        Reason of the fault.
-
-    Returns
-    -------
-    Prepared
-        The frame with the error.
-    """
-    return Prepared(
-        0, 0, frame=None if isinstance(frame, ImageError) else frame, error=ImageError(reason, code="position")
-    )

@@ -10,7 +10,7 @@ import cv2
 
 from onspect.runtime.atomic import check_place, make_folder, write_atomically
 from onspect.runtime.errors import ImageError, OutputError
-from onspect.runtime.presence.gate import FILE_RATE, HeldFrame, PresenceGate, Step
+from onspect.runtime.presence.gate import PresenceGate, Step, hold
 from onspect.runtime.presence.settings import PresenceSettings, format_presence
 from onspect.runtime.sources.base import Source
 
@@ -65,9 +65,7 @@ def cut_parts(source: Source, settings: PresenceSettings, output: Path | str, co
         try:
             for capture in source:
                 found.frames += 1
-                live = source.live and capture.captured is not None
-                seconds = capture.captured if live and capture.captured is not None else found.frames / FILE_RATE
-                _write(gate.feed(HeldFrame(capture, seconds)), gate, output, found)
+                _write(gate.feed(hold(capture, found.frames, live=source.live)), gate, output, found)
                 if count is not None and found.written >= count:
                     break
         except KeyboardInterrupt:
@@ -82,14 +80,12 @@ def cut_parts(source: Source, settings: PresenceSettings, output: Path | str, co
 
 def _write(step: Step, gate: PresenceGate, output: Path, found: CutParts) -> None:
     for view in step.views:
-        frame = view.held.capture.frame
-        if view.reason is not None or view.window is None or isinstance(frame, ImageError):
-            found.faults.append((view.part or "-", view.reason or "there is no part in the frame"))
+        crop = view.crop()
+        if isinstance(crop, ImageError):
+            found.faults.append((view.part or "-", str(crop)))
             continue
         if gate.settings.window is None:
-            gate.settings = dataclasses.replace(gate.settings, window=view.window[2:])
-        x, y, width, height = view.window
-        crop = frame[y : y + height, x : x + width]
+            gate.settings = dataclasses.replace(gate.settings, window=crop.shape[1::-1])
         name = f"{int(view.part):05d}" if view.part and view.part.isdigit() else str(view.part)
         make_folder(output / "parts")
         if not found.written:

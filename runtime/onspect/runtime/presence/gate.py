@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.errors import ChoiceError, ImageError
+from onspect.runtime.explain import explaining
 from onspect.runtime.images.decode import Frame, read_image
 from onspect.runtime.model.schema import Preprocess, Rectangle
 from onspect.runtime.presence.blobs import Blob, BlobFinder, background_of_border, learn_background, shrink
@@ -52,9 +53,6 @@ class HeldFrame:
     outcome: Outcome = "empty"
     """Outcome of the frame until now; ``empty`` until a part is judged in it."""
 
-    small: NDArray[np.float32] | None = field(default=None, repr=False)
-    """The shrunk frame, float32 [h, w, channels]; None before it is shrunk."""
-
     def note(self, *, judged: bool) -> None:
         """Record a verdict on a part of this frame; one fault makes the frame a fault.
 
@@ -65,6 +63,26 @@ class HeldFrame:
         """
         if self.outcome != "faulted":
             self.outcome = "judged" if judged else "faulted"
+
+
+def hold(capture: Capture, number: int, *, live: bool) -> HeldFrame:
+    """Return a capture with its time.
+
+    Parameters
+    ----------
+    capture
+        The capture.
+    number
+        Its number, from 1, from which the time of a file's frame follows.
+    live
+        Whether the time of capture is the time.
+
+    Returns
+    -------
+    HeldFrame
+        The frame.
+    """
+    return HeldFrame(capture, capture.captured if live and capture.captured is not None else number / FILE_RATE)
 
 
 @dataclass(frozen=True)
@@ -83,6 +101,20 @@ class PartView:
     reason: str | None = None
     """The reason why the part cannot be judged; None if it can."""
 
+    def crop(self) -> Frame | ImageError:
+        """Return the window of the frame.
+
+        Returns
+        -------
+        Frame | ImageError
+            The pixels of the window, not copied; an error with the reason if there is nothing to judge.
+        """
+        frame = self.held.capture.frame
+        if isinstance(frame, ImageError) or self.window is None:
+            return ImageError(self.reason or "there is no part in the frame", code="position")
+        x, y, width, height = self.window
+        return frame[y : y + height, x : x + width]
+
 
 @dataclass(frozen=True)
 class Step:
@@ -93,6 +125,10 @@ class Step:
 
     released: list[HeldFrame] = field(default_factory=list)
     """The frames that no part needs any more, in order."""
+
+
+Shrunk = tuple[HeldFrame, Frame, NDArray[np.float32]]
+"""A frame, its picture, and the shrunk picture, float32 [h, w, channels]."""
 
 
 class PresenceGate:
@@ -116,18 +152,13 @@ class PresenceGate:
         """The learnt background at the size of the frames, for a file; None before."""
         self._live = live
         self._held: list[HeldFrame] = []
-        self._backlog: deque[HeldFrame] = deque()
+        self._backlog: deque[Shrunk] = deque()
         self._bytes = 0
         self._learner: threading.Thread | None = None
         self._finder: BlobFinder | None = None
         self._tracker: Tracker[HeldFrame] | None = None
         self._frames = 0
         self._window: tuple[int, int] | None = None  # learnt size
-
-    @property
-    def parts(self) -> int:
-        """Number of parts until now."""
-        return 0 if self._tracker is None else self._tracker.parts
 
     @property
     def learning(self) -> bool:
@@ -157,12 +188,12 @@ class PresenceGate:
         try:
             if self.settings.parts is not None:
                 return self._release(self._take_apart(held, frame, preprocess))
-            held.small = shrink(frame, self.settings.region, _white_level(preprocess))
+            shrunk = held, frame, shrink(frame, self.settings.region, _white_level(preprocess))
             if self._tracker is None and self._learner is None:
-                self._open(held, frame, preprocess)
+                self._open(shrunk, preprocess)
         except ImageError as error:
             return self._release([_fault(held, error)])
-        self._backlog.append(held)
+        self._backlog.append(shrunk)
         if self._learner is not None and not (self._live and self._learner.is_alive()):
             self._learner.join()
             if self._tracker is None:
@@ -199,24 +230,24 @@ class PresenceGate:
         views: list[PartView] = []
         count = 0
         while self._tracker is not None and self._backlog and (most is None or count < most):
-            held = self._backlog.popleft()
+            shrunk = self._backlog.popleft()
             count += 1
             try:
-                views += self._follow(held, preprocess)
+                views += self._follow(self._tracker, shrunk, preprocess)
             except ImageError as error:
-                views.append(_fault(held, error))
+                views.append(_fault(shrunk[0], error))
         return self._release(views)
 
-    def _open(self, held: HeldFrame, frame: Frame, preprocess: Preprocess | None) -> None:
+    def _open(self, shrunk: Shrunk, preprocess: Preprocess | None) -> None:
         """Start with the given background, or learn it once there are enough frames."""
+        held, frame, _ = shrunk
         if self.settings.background is not None:
-            finder = self._read_background(self.settings.background, frame, preprocess)
-            self._start(finder)
+            self._start(self._read_background(self.settings.background, frame, preprocess))
             return
         self._bytes += frame.nbytes
-        start = self._backlog[0].time if self._backlog else held.time
+        start = self._backlog[0][0].time if self._backlog else held.time
         if held.time - start >= self.settings.learn or self._bytes >= _MOST_BYTES:
-            frames = [*self._backlog, held]
+            frames = [*self._backlog, shrunk]
             self._learner = threading.Thread(target=self._learn, args=(frames,), name="onspect-presence", daemon=True)
             self._learner.start()
 
@@ -246,7 +277,7 @@ class PresenceGate:
             velocity=one.velocity, area=one.area, sharpness=one.sharpness, gap=one.gap or 0.0, remember=one.remember
         )
 
-    def _learn(self, frames: list[HeldFrame]) -> None:
+    def _learn(self, frames: list[Shrunk]) -> None:
         """Learn background, motion and size from frames; without a result, `_give_up` follows."""
         try:
             self._learn_line(frames)
@@ -256,15 +287,14 @@ class PresenceGate:
     def _give_up(self) -> Step:
         """Make the frames from which nothing could be learnt faults, and start again."""
         reason = "presence: the line could not be learnt from these frames; do they all have one size?"
-        views = [PartView(held, None, None, reason) for held in self._backlog]
+        views = [PartView(held, None, None, reason) for held, *_ in self._backlog]
         self._backlog.clear()
         self._bytes, self._learner = 0, None
         return self._release(views)
 
-    def _learn_line(self, frames: list[HeldFrame]) -> None:
-        background, contrast = learn_background([held.small for held in frames if held.small is not None])
-        frame = frames[0].capture.frame
-        assert not isinstance(frame, ImageError)
+    def _learn_line(self, frames: list[Shrunk]) -> None:
+        background, contrast = learn_background([small for *_, small in frames])
+        frame = frames[0][1]
         height, width = frame.shape[:2]
         region, contrast = self._region(frame), self.settings.contrast or contrast
         learnt, window = learn_motion(self.settings, frames, BlobFinder(background, contrast, region))
@@ -275,13 +305,10 @@ class PresenceGate:
         _LOG.info("presence: learnt %s", describe(self.settings))
         self._start(BlobFinder(background, contrast, region))
 
-    def _follow(self, held: HeldFrame, preprocess: Preprocess | None) -> list[PartView]:
-        frame, small, held.small = held.capture.frame, held.small, None
+    def _follow(self, tracker: Tracker[HeldFrame], shrunk: Shrunk, preprocess: Preprocess | None) -> list[PartView]:
+        held, frame, small = shrunk
         assert self._finder is not None
-        assert self._tracker is not None
-        assert small is not None
-        assert not isinstance(frame, ImageError)
-        blobs = self._finder.find(small, self._tracker.area)
+        blobs = self._finder.find(small, tracker.area)
         size = self.window_size(frame, preprocess)
 
         def look(blob: Blob) -> tuple[bool, float] | None:
@@ -290,7 +317,7 @@ class PresenceGate:
                 return None
             return _is_inside(blob, size, frame), measure_sharpness(frame, blob)
 
-        decisions = self._tracker.update(blobs, held.time, held, look)
+        decisions = tracker.update(blobs, held.time, held, look)
         return [self._view(decision, preprocess) for decision in decisions]
 
     def _take_apart(self, held: HeldFrame, frame: Frame, preprocess: Preprocess | None) -> list[PartView]:
@@ -373,7 +400,7 @@ class PresenceGate:
 
     def _release(self, views: Sequence[PartView]) -> Step:
         needed = set() if self._tracker is None else {id(held) for held in self._tracker.held()}
-        needed |= {id(held) for held in self._backlog}
+        needed |= {id(held) for held, *_ in self._backlog}
         released = [held for held in self._held if id(held) not in needed]
         self._held = [held for held in self._held if id(held) in needed]
         return Step(list(views), released)
@@ -385,7 +412,7 @@ def _fault(held: HeldFrame, error: ImageError) -> PartView:
 
 
 def learn_motion(
-    settings: PresenceSettings, frames: Sequence[HeldFrame], finder: BlobFinder
+    settings: PresenceSettings, frames: Sequence[Shrunk], finder: BlobFinder
 ) -> tuple[PresenceSettings, tuple[int, int] | None]:
     """Learn area, speed, direction, gap, sharpness and window from frames.
 
@@ -397,7 +424,7 @@ def learn_motion(
     settings
         The known settings.
     frames
-        The frames, with their shrunk pictures.
+        The frames.
     finder
         Finds the blobs.
 
@@ -411,13 +438,9 @@ def learn_motion(
     sharp: list[float] = []
     speeds: list[tuple[float, float]] = []
     first: dict[int, float] = {}
-    for held in frames:
-        frame, small = held.capture.frame, held.small
-        if small is None or isinstance(frame, ImageError):
-            continue
-        image = frame
+    for held, frame, small in frames:
 
-        def look(blob: Blob, image: Frame = image) -> tuple[bool, float] | None:
+        def look(blob: Blob, image: Frame = frame) -> tuple[bool, float] | None:
             sharpness = measure_sharpness(image, blob)
             whole.append(blob)
             sharp.append(sharpness)
@@ -537,12 +560,9 @@ def check_presence(settings: PresenceSettings) -> None:
         If it cannot be read.
     """
     if settings.background is not None:
-        try:
+        what = f"[presence] background {str(settings.background)!r}"
+        with explaining(ChoiceError, what, "give a picture of the line without parts", of=ImageError):
             read_image(settings.background)
-        except ImageError as error:
-            raise ChoiceError(
-                f"[presence] background {str(settings.background)!r}: {error}; give a picture of the line without parts"
-            ) from error
 
 
 def _fit_window(blobs: Sequence[Blob]) -> tuple[int, int]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator
-from typing import Self
 
 from onspect.runtime.errors import ImageError
-from onspect.runtime.presence.gate import FILE_RATE, HeldFrame, PresenceGate, Step
+from onspect.runtime.presence.gate import PresenceGate, Step, hold
 from onspect.runtime.presence.settings import PresenceSettings
-from onspect.runtime.sources.base import Capture, Source
+from onspect.runtime.sources.base import Capture, Source, SourceAround
 from onspect.runtime.status import SourceState
 
 
-class PartSource(Source):
+class PartSource(SourceAround):
     """Give one capture for each part, as a line with these settings judges it.
 
     A part that cannot be judged is an ImageError with the reason.
@@ -28,25 +27,15 @@ class PartSource(Source):
     """
 
     def __init__(self, source: Source, settings: PresenceSettings) -> None:
-        super().__init__(source.name)
-        self.live, self.can_wait = source.live, source.can_wait
-        self._source = source
+        super().__init__(source)
         self._gate = PresenceGate(settings, live=source.live)
-
-    def __enter__(self) -> Self:
-        self._source.__enter__()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._source.__exit__(*exception)
-        super().__exit__(*exception)
 
     def __iter__(self) -> Iterator[Capture]:
         """Yield the crops in the order in which their parts are decided."""
         for number, capture in enumerate(self._source, 1):
-            since = capture.captured if self.live else number / FILE_RATE
-            held = HeldFrame(capture, time.perf_counter() if since is None else since)
-            yield from _cut(self._gate.feed(held))
+            if self.live and capture.captured is None:
+                capture = dataclasses.replace(capture, captured=time.perf_counter())
+            yield from _cut(self._gate.feed(hold(capture, number, live=self.live)))
         yield from _cut(self._gate.flush())
 
     def state(self) -> SourceState:
@@ -57,7 +46,7 @@ class PartSource(Source):
         SourceState
             The state.
         """
-        state = self._source.state()
+        state = super().state()
         if self._gate.learning and not state.message:
             return dataclasses.replace(state, message="the line is being learnt: let parts pass by")
         return state
@@ -70,11 +59,7 @@ class PartSource(Source):
 
 def _cut(step: Step) -> Iterator[Capture]:
     for view in step.views:
-        capture = dataclasses.replace(view.held.capture, part=view.part)
-        frame = capture.frame
-        if view.window is None or isinstance(frame, ImageError):
-            frame = ImageError(f"part {view.part or '-'}: {view.reason or 'there is no part in the frame'}")
-        else:
-            x, y, width, height = view.window
-            frame = frame[y : y + height, x : x + width]
-        yield dataclasses.replace(capture, frame=frame)
+        frame = view.crop()
+        if isinstance(frame, ImageError):
+            frame = ImageError(f"part {view.part or '-'}: {frame}")
+        yield dataclasses.replace(view.held.capture, part=view.part, frame=frame)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError
+from onspect.runtime.explain import explaining
 from onspect.runtime.model.schema import Rectangle
 
 _NUMBERS: dict[str, tuple[float, float]] = {
@@ -124,19 +124,16 @@ def read_presence(path: Path) -> PresenceSettings:
     ChoiceError
         If it cannot be read, is not TOML, or has an unknown key or a value out of range.
     """
+    with explaining(
+        ChoiceError, f"cannot read the presence file {str(path)!r}", "give a file that 'onspect parts' wrote"
+    ):
+        data = path.read_bytes()
     try:
-        content = tomllib.loads(path.read_bytes().decode())
-    except OSError as error:
-        raise ChoiceError(
-            f"cannot read the presence file {str(path)!r}: {describe_os_error(error)}; "
-            "give a file that 'onspect parts' wrote"
-        ) from error
+        content = tomllib.loads(data.decode())
     except ValueError as error:
         raise ChoiceError(f"the presence file {str(path)!r} is not TOML ({error}); write it again") from error
-    try:
+    with explaining(ChoiceError, str(path), of=ChoiceError):
         return build_presence(content, path.parent)
-    except ChoiceError as error:
-        raise ChoiceError(f"{path}: {error}") from error
 
 
 def build_presence(content: Mapping[str, Any], folder: Path) -> PresenceSettings:
@@ -163,14 +160,11 @@ def build_presence(content: Mapping[str, Any], folder: Path) -> PresenceSettings
     if unknown:
         raise ChoiceError(f"{unknown[0]!r} is not known; presence has {', '.join(KEYS)}")
     facts: dict[str, Any] = {key: _number(key, content[key]) for key in _NUMBERS if key in content}
-    if "region" in content:
-        facts["region"] = _whole_numbers("region", content["region"], 4, "[x, y, width, height]")
-        if min(facts["region"][2:]) < 16:
-            raise ChoiceError(f"region is {list(facts['region'])}; width and height are at least 16 pixels")
-    if "window" in content:
-        facts["window"] = _whole_numbers("window", content["window"], 2, "[width, height]")
-        if min(facts["window"]) < 8:
-            raise ChoiceError(f"window is {list(facts['window'])}; width and height are at least 8 pixels")
+    for key, shape, least in (("region", "[x, y, width, height]", 16), ("window", "[width, height]", 8)):
+        if key in content:
+            facts[key] = _whole_numbers(key, content[key], shape)
+            if min(facts[key][-2:]) < least:
+                raise ChoiceError(f"{key} is {list(facts[key])}; width and height are at least {least} pixels")
     if "parts" in content:
         if type(content["parts"]) is not int or content["parts"] < 1:
             raise ChoiceError(f"parts is {content['parts']!r}; give a whole number from 1")
@@ -215,7 +209,8 @@ def _number(key: str, value: object) -> float:
     return number
 
 
-def _whole_numbers(key: str, value: object, count: int, shape: str) -> tuple[int, ...]:
+def _whole_numbers(key: str, value: object, shape: str) -> tuple[int, ...]:
+    count = len(shape.split(","))
     if not (isinstance(value, list) and len(value) == count and all(type(one) is int and one >= 0 for one in value)):
         raise ChoiceError(f"{key} is {value!r}; give {shape} in whole pixels")
     return tuple(value)

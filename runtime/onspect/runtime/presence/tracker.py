@@ -150,11 +150,6 @@ class Tracker(Generic[Token]):
         """Usual sharpness of a part; None while it is unknown."""
         return self._given_sharpness or (statistics.median(self._bests) if len(self._bests) >= _ENOUGH else None)
 
-    @property
-    def velocity(self) -> tuple[float, float] | None:
-        """Motion of the last parts in pixels per second; None while it is unknown."""
-        return self._velocity
-
     def held(self) -> list[Token]:
         """Return the frames that an undecided part still needs.
 

@@ -390,17 +390,16 @@ def score_on_ray(
         partition=LARGEST,
         kind="parquet" if output.rstrip("/").lower().endswith(".parquet") else "jsonl",
     )
-    earlier = find_job(folder, output)
-    if earlier is None:
-        return _run(model, sources, folder, wanted, {}, _Cluster(address, provider, workers))
-    if not resume:
-        raise OutputError(f"{output!r} already contains a job; add --resume to continue it, or give a new folder")
-    check_same(earlier, wanted, output)
-    written = read_written(folder, earlier)
-    done = sum(written.values(), Counter[str]()).total()
-    if tell is not None:
-        tell(f"{done} of {len(sources)} images have been judged already")
-    return _run(model, sources, folder, earlier, written, _Cluster(address, provider, workers))
+    earlier, written = find_job(folder, output), dict[int, Counter[str]]()
+    if earlier is not None:
+        if not resume:
+            raise OutputError(f"{output!r} already contains a job; add --resume to continue it, or give a new folder")
+        check_same(earlier, wanted, output)
+        written = read_written(folder, earlier)
+        if tell is not None:
+            done = sum(counts.total() for counts in written.values())
+            tell(f"{done} of {len(sources)} images have been judged already")
+    return _run(model, sources, folder, earlier or wanted, written, _Cluster(address, provider, workers))
 
 
 def _run(

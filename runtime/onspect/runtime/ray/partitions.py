@@ -11,14 +11,15 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_type_hints
 
-from onspect.runtime.atomic import describe_os_error, make_folder, write_atomically
+from onspect.runtime.atomic import make_folder, write_atomically
 from onspect.runtime.errors import OutputError
+from onspect.runtime.explain import explaining
 from onspect.runtime.inspection.regions import Region
 from onspect.runtime.inspection.verdict import Verdict
 from onspect.runtime.ray.urls import is_url, open_store, reach
@@ -145,7 +146,6 @@ class Folder(Protocol):
         list[str]
             The names, sorted; empty if the folder does not exist yet.
         """
-        ...
 
     def read(self, name: str) -> bytes:
         """Read a file.
@@ -165,7 +165,6 @@ class Folder(Protocol):
         OSError
             If it cannot be read.
         """
-        ...
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file completely or not at all.
@@ -182,7 +181,6 @@ class Folder(Protocol):
         OutputError
             If it cannot be written.
         """
-        ...
 
 
 def open_folder(place: str) -> Folder:
@@ -218,12 +216,9 @@ class _LocalFolder:
         self._path = path
 
     def names(self) -> list[str]:
-        try:
+        with _listing(str(self._path)), suppress(FileNotFoundError):
             return sorted(name for name in os.listdir(self._path) if not name.startswith("."))  # noqa: PTH208
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise _unreadable(str(self._path), error) from error
+        return []
 
     def read(self, name: str) -> bytes:
         return (self._path / name).read_bytes()
@@ -241,12 +236,9 @@ class _RemoteFolder:
 
     def names(self) -> list[str]:
         self._store.invalidate_cache()
-        try:
+        found: list[str] = []
+        with _listing(self._url), suppress(FileNotFoundError):
             found = reach(self._url, lambda: self._store.ls(self._path, detail=False))
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise _unreadable(self._url, error) from error
         names = {str(path).rstrip("/").rpartition("/")[2] for path in found if str(path).rstrip("/") != self._path}
         return sorted(name for name in names if not name.startswith("."))
 
@@ -254,13 +246,9 @@ class _RemoteFolder:
         return bytes(reach(self._url, lambda: self._store.cat_file(f"{self._path}/{name}")))
 
     def write(self, name: str, content: bytes) -> None:
-        try:
+        place = f"{self._url}/{name}"
+        with explaining(OutputError, f"cannot write {place!r}", "check the bucket and the permission"):
             reach(self._url, lambda: self._store.pipe_file(f"{self._path}/{name}", content))
-        except OSError as error:
-            place = f"{self._url}/{name}"
-            raise OutputError(
-                f"cannot write {place!r}: {describe_os_error(error)}; check the bucket and the permission"
-            ) from error
 
 
 def find_job(folder: Folder, place: str) -> Job | None:
@@ -449,10 +437,8 @@ def _schema() -> Any:
     return pa.schema({name: names[kind] for name, kind in COLUMNS.items()} | {"time": pa.timestamp("ms", tz="UTC")})
 
 
-def _unreadable(place: str, error: OSError) -> OutputError:
-    return OutputError(
-        f"cannot read {place!r}: {describe_os_error(error)}; check the permission, or give another folder"
-    )
+def _listing(place: str) -> AbstractContextManager[None]:
+    return explaining(OutputError, f"cannot read {place!r}", "check the permission, or give another folder")
 
 
 @contextmanager

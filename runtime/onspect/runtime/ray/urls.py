@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.credentials import redact
 from onspect.runtime.errors import ChoiceError, DatasetError, ImageError, SourceError
+from onspect.runtime.explain import explaining
 from onspect.runtime.images.files import IMAGE_SUFFIXES, describe_left_out, is_left_out
 
 _LOG = logging.getLogger("onspect")
@@ -77,7 +77,8 @@ def expand_url(url: str) -> list[str]:
     if not glob.has_magic(url) or reach(url, lambda: filesystem.exists(path)):
         return [url]
     pattern = str(filesystem._strip_protocol(url))
-    base = url[: url.rindex("/", 0, _first_magic(url)) + 1]
+    first = next(place for place, letter in enumerate(url) if letter in "*?[")
+    base = url[: url.rindex("/", 0, first) + 1]
     matches = sorted(reach(url, lambda: filesystem.glob(pattern, detail=True)).items())
     files = [name for name, facts in matches if facts["type"] == "file"]
     if len(files) < len(matches) and "**" not in url:
@@ -109,10 +110,8 @@ def read_url(url: str) -> bytes:
         If the store cannot be reached. The file may be readable later.
     """
     filesystem, path = open_store(url)
-    try:
+    with explaining(ImageError, "cannot read the file"):
         return bytes(reach(url, lambda: filesystem.cat_file(path)))
-    except OSError as error:
-        raise ImageError(f"cannot read the file: {describe_os_error(error)}") from error
 
 
 def open_store(url: str) -> tuple[Any, str]:
@@ -135,12 +134,9 @@ def open_store(url: str) -> tuple[Any, str]:
     """
     import fsspec
 
-    try:
+    what = f"cannot open {redact(url)!r}"
+    with explaining(DatasetError, what, of=ImportError), explaining(DatasetError, what, "check the URL", of=ValueError):
         filesystem, path = fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        raise DatasetError(f"cannot open {redact(url)!r}: {error}") from error
-    except ValueError as error:
-        raise DatasetError(f"cannot open {redact(url)!r}: {error}; check the URL") from error
     return filesystem, str(path)
 
 
@@ -166,12 +162,10 @@ def reach(url: str, work: Callable[[], T]) -> T:
     """
     try:
         return work()
-    except (ConnectionError, TimeoutError) as error:
-        raise _unreachable(url, error) from error
     except OSError as error:
-        if error.errno in _UNREACHABLE:
-            raise _unreachable(url, error) from error
-        raise
+        if not isinstance(error, ConnectionError | TimeoutError) and error.errno not in _UNREACHABLE:
+            raise
+        raise _unreachable(url, error) from error
     except Exception as error:  # every store's client has its own exceptions
         raise _unreachable(url, error) from error
 
@@ -206,7 +200,3 @@ def _under(filesystem: Any, base: str, names: list[str]) -> list[str]:
     """Return URLs that begin as the user wrote them, whatever names a store uses for its files."""
     root = str(filesystem._strip_protocol(base)).rstrip("/")
     return [base + name[len(root) :].lstrip("/") for name in names]
-
-
-def _first_magic(url: str) -> int:
-    return next(place for place, letter in enumerate(url) if letter in "*?[")

@@ -52,12 +52,13 @@ class SignalController:
     ) -> None:
         self._source = source
         self._handshake = Handshake(times, cameras=cameras)
-        self._ejector = None if ejector is None else Ejector(ejector)
+        self._ejector = Ejector(ejector)
         self._recipes = list(recipes)
         self._tickets: list[SimpleQueue[Ticket]] = [SimpleQueue() for _ in range(cameras)]
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._retired = False
+        self.retired = False
+        """Whether `retire` was called."""
         self._connected = False
         self._message = "not connected yet"
         self._reconnects = 0
@@ -96,14 +97,9 @@ class SignalController:
         """
         self._can_judge, self._on_reset = can_judge, on_reset
 
-    @property
-    def retired(self) -> bool:
-        """Whether `retire` was called."""
-        return self._retired
-
     def retire(self) -> None:
         """Accept no more triggers; the current part gets its result."""
-        self._retired = True
+        self.retired = True
 
     def next_ticket(self, camera: int, timeout: float) -> Ticket | None:
         """Return the next trigger for one camera.
@@ -177,17 +173,14 @@ class SignalController:
             The state.
         """
         with self._lock:
-            handshake, ejector = self._handshake, self._ejector
+            counts = ("parts", "acknowledged", "unacknowledged", "failed")
             return SignalState(
                 self._source.name,
                 connected=self._connected,
                 reconnects=self._reconnects,
-                parts=handshake.parts,
-                acknowledged=handshake.acknowledged,
-                unacknowledged=handshake.unacknowledged,
-                failed=handshake.failed,
-                ejected=0 if ejector is None else ejector.ejected,
-                missed=0 if ejector is None else ejector.missed,
+                **{name: getattr(self._handshake, name) for name in counts},
+                ejected=self._ejector.ejected,
+                missed=self._ejector.missed,
                 shift=self.shift,
                 message=self._message,
             )
@@ -218,12 +211,12 @@ class SignalController:
         if not self._ended.is_set():
             return False
         with self._lock:
-            on_its_way = self._ejector is not None and self._ejector.deadline is not None
+            on_its_way = self._ejector.deadline is not None
             return not self._connected or (self._handshake.phase not in ("busy", "valid") and not on_its_way)
 
     def _wait(self) -> float:
         with self._lock:
-            times = [self._handshake.deadline, None if self._ejector is None else self._ejector.deadline]
+            times = [self._handshake.deadline, self._ejector.deadline]
         due = min((time for time in times if time is not None), default=None)
         if due is None:
             return self._source.poll
@@ -231,20 +224,20 @@ class SignalController:
 
     def _step(self, inputs: Inputs) -> Outputs:
         now = time.monotonic()
-        can_judge = not self._retired and self._can_judge()
+        can_judge = not self.retired and self._can_judge()
         with self._lock:
             if not self._connected:
                 self._connected, self._message = True, ""
             self.shift = inputs.shift if inputs.shift is not None else self.shift
             reset, self._reset_before = inputs.reset and not self._reset_before, inputs.reset
             accepted = inputs
-            if self._retired and self._handshake.phase == "idle":
+            if self.retired and self._handshake.phase == "idle":
                 accepted = dataclasses.replace(inputs, trigger=False)
             ticket = self._handshake.step(accepted, now)
             self._forward_result()
             if ticket is not None:
                 self._begin(ticket, now)
-            if reset and self._ejector is not None:
+            if reset:
                 self._ejector.distrust()
             reject = self._step_ejector(now)
             outputs = self._build_outputs(now, can_judge=can_judge, reject=reject)
@@ -260,14 +253,11 @@ class SignalController:
             place = int(number)
             if 1 <= place <= len(self._recipes):
                 ticket.recipe = self._recipes[place - 1]
-        if self._ejector is not None:
-            self._ejector.enter(ticket.number, now)
+        self._ejector.enter(ticket.number, now)
         for tickets in self._tickets:
             tickets.put(ticket)
 
     def _step_ejector(self, now: float, *, connected: bool = True) -> bool:
-        if self._ejector is None:
-            return False
         reject = self._ejector.step(now, connected=connected)
         overtaken, self._ejector.overtaken = self._ejector.overtaken, None
         ticket = self._handshake.ticket
@@ -294,7 +284,7 @@ class SignalController:
     def _forward_result(self) -> None:
         """Give the ejector the result of the last part, once it is decided."""
         result = self._handshake.result
-        if result is not None and self._ejector is not None:
+        if result is not None:
             self._ejector.decide(result.number, result.verdict, time.monotonic())
 
     def _tell_troubles(self) -> None:
@@ -305,7 +295,7 @@ class SignalController:
             self._message = ERRORS.get(error, "")
             if error:
                 _LOG.warning("%s: part %d: %s", self._source.name, self._handshake.parts, ERRORS[error])
-        missed = 0 if self._ejector is None else self._ejector.missed
+        missed = self._ejector.missed
         if missed != self._missed_told:
             count, self._missed_told = missed - self._missed_told, missed
             _LOG.error("%s: %d parts passed the gate and were not rejected", self._source.name, count)
@@ -324,7 +314,7 @@ class SignalController:
 
     def _say_goodbye(self, *, connected: bool) -> None:
         """Clear ready, busy, valid and reject, so that the last result is not taken for a new one."""
-        left = 0 if self._ejector is None else self._ejector.waiting
+        left = self._ejector.waiting
         if left:
             _LOG.warning("%s: %d parts before the gate would be rejected; remove them", self._source.name, left)
         if connected:

@@ -44,10 +44,16 @@ class Ejector:
 
     A part enters with its trigger and moves with later triggers or with the time, never with the verdicts. So a dropped
     or late frame moves no other part. A part without a verdict at the gate is a fault.
+
+    Parameters
+    ----------
+    rule
+        The gate; None if there is none, so that no part enters.
     """
 
-    def __init__(self, rule: EjectorRule) -> None:
-        self._rule = rule
+    def __init__(self, rule: EjectorRule | None) -> None:
+        self._has_gate = rule is not None
+        self._rule = rule = rule or EjectorRule()
         self._by_time = rule.seconds is not None
         self._behind = rule.parts or 0
         self._pulse = rule.pulse if rule.pulse is not None else (_PULSE_S if self._by_time else None)
@@ -84,6 +90,8 @@ class Ejector:
         now
             Time in seconds.
         """
+        if not self._has_gate:
+            return
         self._cells.append(_Cell(number, now + (self._rule.seconds or 0.0)))
         if self._by_time:
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -90,16 +89,11 @@ class Handshake:
         self.parts = self.acknowledged = self.unacknowledged = self.failed = 0
         self._times = times
         self._cameras = cameras
-        self._deadline: float | None = None
+        self.deadline: float | None = None
+        """Time at which `step` is due even if nothing changes; None for no time."""
         self._reset_before = False
         self._released = False
         self._failures: dict[int, ImageError] = {}
-        self._order: deque[int] = deque()
-
-    @property
-    def deadline(self) -> float | None:
-        """Time at which `step` is due even if nothing changes; None for no time."""
-        return self._deadline
 
     def step(self, inputs: Inputs, now: float) -> Ticket | None:
         """Process the inputs of this moment.
@@ -117,7 +111,7 @@ class Handshake:
             The ticket of a part that begins now; None if none begins.
         """
         reset, self._reset_before = inputs.reset and not self._reset_before, inputs.reset
-        late = self._deadline is not None and now >= self._deadline
+        late = self.deadline is not None and now >= self.deadline
         if reset:
             self.fail("the PLC gave a reset before the verdict came", error=0)
             self.error = 0
@@ -127,7 +121,7 @@ class Handshake:
                 self._enter("idle", None)
             elif late:
                 self.error = NOT_RELEASED
-                self._deadline = None
+                self.deadline = None
         elif self.phase == "idle":
             if inputs.trigger:
                 return self._open(inputs, now)
@@ -185,9 +179,8 @@ class Handshake:
             return
         known = ImageError(reason, code="late") if error == NO_RESULT else ImageError(reason, code="withdrawn")
         self._failures[self.ticket.number] = known
-        self._order.append(self.ticket.number)
-        if len(self._order) > _REMEMBERED:
-            del self._failures[self._order.popleft()]
+        if len(self._failures) > _REMEMBERED:
+            del self._failures[next(iter(self._failures))]
         self.failed += 1
         self.error = error
         self._decide("fault", None)
@@ -221,4 +214,4 @@ class Handshake:
         self.ticket = None
 
     def _enter(self, phase: Phase, deadline: float | None) -> None:
-        self.phase, self._deadline, self._released = phase, deadline, False
+        self.phase, self.deadline, self._released = phase, deadline, False

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import struct
 import time
+from collections.abc import Sequence
 
 from onspect.runtime.address import Address, parse_url
 from onspect.runtime.errors import ChoiceError
@@ -48,8 +49,7 @@ class ModbusSignal(SignalSource):
         self._trigger = False
         self._words: tuple[str | None, str | None, str | None] = (None, None, None)
         self._due = 0.0
-        self._coils: list[bool] | None = None
-        self._registers: list[int] | None = None
+        self._written: dict[str, Sequence[int]] = {}
 
     def read(self) -> Inputs:
         """Return the signals of the PLC.
@@ -89,29 +89,20 @@ class ModbusSignal(SignalSource):
             If the PLC does not answer or does not have these addresses.
         """
         coils = [outputs.ready, outputs.busy, outputs.valid, outputs.alive, outputs.reject]
-        registers = pack(outputs)
-        if outputs.valid:
-            self._write_registers(registers)
-            self._write_coils(coils)
-        else:
-            self._write_coils(coils)
-            self._write_registers(registers)
+        writes: list[tuple[str, int, Sequence[int]]] = [
+            ("write_coils", self._out_coil, coils),
+            ("write_registers", self._out_register, pack(outputs)),
+        ]
+        for function, place, values in reversed(writes) if outputs.valid else writes:
+            if values != self._written.get(function):
+                self._client.ask(function, place, values=values)
+                self._written[function] = values
 
     def close(self) -> None:
         """Close the connection; the next write writes everything."""
         self._client.close()
-        self._coils = self._registers = None
+        self._written.clear()
         self._trigger = False
-
-    def _write_coils(self, coils: list[bool]) -> None:
-        if coils != self._coils:
-            self._client.ask("write_coils", self._out_coil, values=coils)
-            self._coils = coils
-
-    def _write_registers(self, registers: list[int]) -> None:
-        if registers != self._registers:
-            self._client.ask("write_registers", self._out_register, values=registers)
-            self._registers = registers
 
 
 def pack(outputs: Outputs) -> list[int]:

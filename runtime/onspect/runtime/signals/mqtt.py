@@ -16,10 +16,18 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from onspect.runtime.address import Address, parse_url
-from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError, OutputError
+from onspect.runtime.explain import explaining
 from onspect.runtime.signals.base import Inputs, Outputs, SignalSource
-from onspect.runtime.sinks.broker import KEEPALIVE_S, OPTIONS, Broker, make_client, read_broker
+from onspect.runtime.sinks.broker import (
+    KEEPALIVE_S,
+    OPTIONS,
+    Broker,
+    make_client,
+    parse_message,
+    read_broker,
+    read_topic,
+)
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
@@ -28,7 +36,6 @@ _LOG = logging.getLogger("onspect")
 
 _POLL_S = 0.25  # seconds between two checks of deadlines; messages are processed at once
 _CONNECT_S = 5.0
-_LARGEST = 10_000
 _LEVELS = ("trigger", "ack", "reset")
 _WORDS = ("part", "recipe", "shift")
 
@@ -113,10 +120,8 @@ class MqttSignal(SignalSource):
         client.on_message = self._receive
         self._greeted.clear()
         self._trouble = "it does not answer"
-        try:
+        with explaining(OutputError, f"cannot reach {self.name}: no connection"):
             client.connect(address.host, self._broker.port, KEEPALIVE_S)
-        except OSError as error:
-            raise OutputError(f"cannot reach {self.name}: no connection: {describe_os_error(error)}") from error
         client.loop_start()
         if not self._greeted.wait(_CONNECT_S) or not client.is_connected():
             client.disconnect()
@@ -159,16 +164,8 @@ def merge(inputs: Inputs, payload: bytes) -> Inputs:
     ChoiceError
         If the message is not valid.
     """
-    if len(payload) > _LARGEST:
-        raise ChoiceError(f"the message has {len(payload)} bytes; at most {_LARGEST} are allowed")
-    try:
-        message = json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise ChoiceError(f"the message is not JSON: {error}") from error
-    if not isinstance(message, dict):
-        raise ChoiceError("the message is not a JSON object")
     changes: dict[str, Any] = {}
-    for name, value in message.items():
+    for name, value in parse_message(payload).items():
         if name in _LEVELS and isinstance(value, bool):
             changes[name] = value
         elif name in _WORDS and (value is None or (isinstance(value, str | int) and not isinstance(value, bool))):
@@ -200,7 +197,4 @@ def open_mqtt(text: str) -> MqttSignal:
         If the address or an option is not valid.
     """
     address = parse_url(text, OPTIONS, "signal")
-    topic = address.path.rstrip("/")
-    if not topic or any(sign in topic for sign in "#+\0"):
-        raise ChoiceError(f"the signal {address.shown!r} needs a topic without + and #: mqtt://HOST/factory/line-1")
-    return MqttSignal(read_broker(address, "signal"), topic=topic)
+    return MqttSignal(read_broker(address, "signal"), topic=read_topic(address, "signal"))

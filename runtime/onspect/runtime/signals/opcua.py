@@ -40,13 +40,11 @@ class OpcUaSignal(SignalSource):
 
         super().__init__(address.shown, poll=poll)
         for name in ("asyncua", "asyncua.client"):
-            logging.getLogger(name).setLevel(
-                logging.CRITICAL
-            )  # its errors also come as exceptions, which are reported once
+            # its errors also come as exceptions, which are reported once
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self._address = address
         self._node = node
-        host = f"[{address.host}]" if ":" in address.host else address.host
-        self._endpoint = f"opc.tcp://{host}:{address.port or PORT}/{address.path}"
+        self._endpoint = f"opc.tcp://{address.bracketed_host}:{address.port or PORT}/{address.path}"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: Any = None
         self._inputs: list[Any] = []

@@ -111,9 +111,8 @@ class Sink(ABC):
         RefusedError
             If the receiver will never accept them.
         """
-        from onspect.runtime.inspection.inspector import (
-            Inspection,
-        )  # imported here because it loads the model's runtime
+        # imported here because it loads the model's runtime
+        from onspect.runtime.inspection.inspector import Inspection
         from onspect.runtime.inspection.verdict import parse_verdict
 
         self.write_many([Inspection.without_picture(parse_verdict(line)) for line in lines])

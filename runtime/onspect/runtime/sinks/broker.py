@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onspect.runtime.address import Address
-from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError
+from onspect.runtime.explain import explaining
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
@@ -27,6 +28,7 @@ OPTIONS = {
 """Options that every address of a broker may have after its ``?``."""
 
 KEEPALIVE_S = 30
+_LARGEST_MESSAGE = 10_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,63 @@ def read_broker(address: Address, what: str = "sink") -> Broker:
     return Broker(address, address.port or (8883 if secure else 1883), secure, **files)
 
 
+def read_topic(address: Address, what: str = "sink") -> str:
+    """Return the topic of an address.
+
+    Parameters
+    ----------
+    address
+        The parsed address.
+    what
+        Name of the address in messages, such as ``sink``.
+
+    Returns
+    -------
+    str
+        The topic, without a slash at its end.
+
+    Raises
+    ------
+    ChoiceError
+        If there is no topic, or it has the wildcards of a subscription.
+    """
+    topic = address.path.rstrip("/")
+    if not topic or any(sign in topic for sign in "#+\0"):
+        raise ChoiceError(f"the {what} {address.shown!r} needs a topic without + and #: mqtt://HOST/factory/line-1")
+    return topic
+
+
+def parse_message(payload: bytes, what: str = "message") -> dict[str, Any]:
+    """Return the JSON object of a message.
+
+    Parameters
+    ----------
+    payload
+        The message.
+    what
+        Its name in errors.
+
+    Returns
+    -------
+    dict[str, Any]
+        The object.
+
+    Raises
+    ------
+    ChoiceError
+        If the message is too long, or not a JSON object.
+    """
+    if len(payload) > _LARGEST_MESSAGE:
+        raise ChoiceError(f"the {what} has {len(payload)} bytes; at most {_LARGEST_MESSAGE} are allowed")
+    try:
+        message = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise ChoiceError(f"the {what} is not JSON: {error}") from error
+    if not isinstance(message, dict):
+        raise ChoiceError(f"the {what} is not a JSON object")
+    return message
+
+
 def make_client(broker: Broker, what: str = "sink") -> Client:
     """Return an MQTT client that is ready to connect.
 
@@ -107,12 +166,8 @@ def make_client(broker: Broker, what: str = "sink") -> Client:
         if address.password is not None:
             _LOG.warning("%s sends its password unencrypted; use mqtts://", address.shown)
         return client
-    try:
-        ca, cert, key = (str(path) if path else None for path in (broker.ca, broker.cert, broker.key))
+    ca, cert, key = (str(path) if path else None for path in (broker.ca, broker.cert, broker.key))
+    problem = f"the {what} {address.shown!r} names a certificate that cannot be used"
+    with explaining(ChoiceError, problem, "check the file", of=(OSError, ValueError)):
         client.tls_set(ca, cert, key)
-    except (OSError, ValueError) as error:
-        why = describe_os_error(error) if isinstance(error, OSError) else str(error)
-        raise ChoiceError(
-            f"the {what} {address.shown!r} names a certificate that cannot be used: {why}; check the file"
-        ) from error
     return client

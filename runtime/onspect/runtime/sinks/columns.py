@@ -11,7 +11,7 @@ import types
 import typing
 from typing import Any
 
-from onspect.runtime.inspection.verdict import Verdict
+from onspect.runtime.inspection.verdict import Verdict, parse_verdict
 
 
 def _kind(hint: Any) -> type:
@@ -59,6 +59,25 @@ def encode_verdict(verdict: Verdict) -> bytes:
         JSON in UTF-8, without the end of the line.
     """
     return encode_text(verdict.to_json())
+
+
+def parse_line(line: bytes) -> Verdict | None:
+    """Return the verdict that `encode_verdict` wrote.
+
+    Parameters
+    ----------
+    line
+        The line.
+
+    Returns
+    -------
+    Verdict | None
+        The verdict; None for another line, such as one of CSV, a damaged one or a person's note.
+    """
+    try:
+        return parse_verdict(line)
+    except ValueError:
+        return None
 
 
 def to_row(verdict: Verdict) -> dict[str, Any]:

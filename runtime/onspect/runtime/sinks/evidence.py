@@ -14,9 +14,10 @@ from typing import Self
 import cv2
 
 from onspect.runtime.address import parse_file
-from onspect.runtime.atomic import check_place, describe_os_error, make_folder, write_atomically, writing
+from onspect.runtime.atomic import check_place, make_folder, write_atomically, writing
 from onspect.runtime.credentials import redact
 from onspect.runtime.errors import OutputError
+from onspect.runtime.explain import explaining
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import WORST_FIRST, Judgement, Verdict, now
 from onspect.runtime.inspection.visualization import draw_overlay
@@ -228,13 +229,9 @@ class EvidenceSink(Sink):
 
     def _remove(self, kept: _Kept, oldest: str) -> None:
         path = self._folder / oldest
-        try:
+        what = f"cannot remove the old picture {str(path)!r} to make room"
+        with explaining(OutputError, what, "check the permissions of the folder"):
             path.unlink(missing_ok=True)  # a person may have removed it
-        except OSError as error:
-            raise OutputError(
-                f"cannot remove the old picture {str(path)!r} to make room: {describe_os_error(error)}; "
-                "check the permissions of the folder"
-            ) from error
         kept.pop()
         with suppress(OSError):  # the folder of a day is removed with its last picture
             path.parent.rmdir()

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from onspect.runtime.errors import OutputError
+from onspect.runtime.explain import explaining
 from onspect.runtime.inspection.verdict import Judgement, Verdict, parse_verdict
 from onspect.runtime.sinks.columns import COLUMNS
 
@@ -76,12 +77,27 @@ def read_recent(path: Path | str, verdict: Judgement | None = None, limit: int =
     OutputError
         If the history cannot be read.
     """
+    return read_records(Path(path), *match_verdict(verdict), limit)
+
+
+def match_verdict(verdict: str | None) -> tuple[str, list[str]]:
+    """Return an SQL condition for a verdict, in the words of the index of rejects.
+
+    Parameters
+    ----------
+    verdict
+        One of the four verdicts, ``reject`` for all but ``ok``, or None for all.
+
+    Returns
+    -------
+    tuple[str, list[str]]
+        The condition, and its values.
+    """
     if verdict is None:
-        return read_records(Path(path), "1", (), limit)
-    condition = "verdict = ?" + (
-        " AND verdict <> 'ok'" if verdict != "ok" else ""
-    )  # matches the condition of the index
-    return read_records(Path(path), condition, (verdict,), limit)
+        return "1", []
+    if verdict == "reject":
+        return "verdict <> 'ok'", []
+    return "verdict = ?" + (" AND verdict <> 'ok'" if verdict != "ok" else ""), [verdict]
 
 
 def read_records(path: Path, condition: str, values: Sequence[object], limit: int) -> list[Record]:
@@ -174,9 +190,9 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     OutputError
         If the database cannot be read.
     """
-    try:
-        address = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True, timeout=2.0)) as connection:
-            yield connection
-    except sqlite3.Error as error:
-        raise OutputError(f"cannot read the history {str(path)!r}: {error}; check the path") from error
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    with (
+        explaining(OutputError, f"cannot read the history {str(path)!r}", "check the path", of=sqlite3.Error),
+        closing(sqlite3.connect(address, uri=True, timeout=2.0)) as connection,
+    ):
+        yield connection

@@ -12,7 +12,7 @@ from typing import Any
 
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspection.verdict import JUDGEMENTS, Judgement
-from onspect.runtime.sinks.history import Record, read_records, reading
+from onspect.runtime.sinks.history import Record, match_verdict, read_records, reading
 
 COLUMNS, ROWS = 8, 6
 """Number of columns and rows of the grid in which regions are counted."""
@@ -51,13 +51,8 @@ class Filter:
         tuple[str, list[Any]]
             Condition of a WHERE clause, and its values.
         """
-        terms: list[str] = ["1"]
-        values: list[Any] = []
-        if self.verdict == "reject":
-            terms.append("verdict <> 'ok'")
-        elif self.verdict is not None:
-            terms.append("verdict = ?" + (" AND verdict <> 'ok'" if self.verdict != "ok" else ""))
-            values.append(self.verdict)
+        condition, matched = match_verdict(self.verdict)
+        terms, values = [condition], list[Any](matched)
         for column, sign, value in (
             ("time", ">=", self.since),
             ("time", "<", self.until),

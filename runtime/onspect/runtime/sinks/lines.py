@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Self
 
-from onspect.runtime.address import parse_file
 from onspect.runtime.atomic import check_place, describe_os_error, identify, make_folder, writing
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.inspection.verdict import Verdict, parse_verdict
+from onspect.runtime.inspection.verdict import Verdict
 from onspect.runtime.sinks.base import Delivery, Sink
-from onspect.runtime.sinks.columns import COLUMNS, encode_verdict, to_row
+from onspect.runtime.sinks.columns import COLUMNS, encode_verdict, parse_line, to_row
 
 _LOG = logging.getLogger("onspect")
 
@@ -170,7 +169,7 @@ class JsonlSink(Sink):
         for path in (self._path.with_name(f"{self._path.name}.1"), self._path):
             with suppress(OSError):  # there may be none
                 lines += _last_lines(path, count)
-        return [verdict for line in lines[-count:] if (verdict := _parse(line)) is not None]
+        return [verdict for line in lines[-count:] if (verdict := parse_line(line)) is not None]
 
     def probe(self) -> str:
         """Check whether the file can be written.
@@ -231,12 +230,7 @@ class JsonlSink(Sink):
     def _rotate_before(self, size: int, path: Path, rotation: Rotation) -> None:
         if self._complete + size <= rotation.size or self._complete <= len(self.header) or not path.is_file():
             return
-        assert self._file is not None
-        with self._lock:
-            if os.name != "nt":  # Windows cannot rename an open file
-                self._remember_to_sync()
-            self._file.close()
-            self._file = None
+        self._leave_file(sync=os.name != "nt")  # Windows cannot rename an open file
         try:
             _set_aside(path, rotation.keep)
         except OSError as error:
@@ -250,12 +244,16 @@ class JsonlSink(Sink):
     def _leave_removed_file(self, path: Path) -> None:
         """Close a file that was renamed or removed by a person or by a log rotation: new lines in it would be lost."""
         _LOG.warning("%r was removed or renamed while verdicts were written to it; a new file is begun", str(path))
+        self._leave_file(sync=True)
+        make_folder(path.parent)
+
+    def _leave_file(self, *, sync: bool) -> None:
         with self._lock:
-            self._remember_to_sync()
+            if sync:
+                self._remember_to_sync()
             assert self._file is not None
             self._file.close()
             self._file = None
-        make_folder(path.parent)
 
     def _remember_to_sync(self) -> None:
         """Keep the open file under a second descriptor, which stays valid after a rotation."""
@@ -350,6 +348,8 @@ def open_lines(text: str, *, append: bool) -> JsonlSink:
     ChoiceError
         If an option is not valid, or standard output is to be rotated.
     """
+    from onspect.runtime.address import parse_file  # `onspect score` has a path, and no address
+
     target, options = parse_file(text, {"rotate": "SIZE", "keep": "COUNT"})
     kind = JsonlSink if text.startswith("jsonl:") else CsvSink
     size = options.size("rotate", smallest=SMALLEST_ROTATION)
@@ -391,35 +391,22 @@ def _write_to_stdout(file: BinaryIO, line: bytes) -> None:
 
 
 def _last_lines(path: Path, count: int) -> list[bytes]:
-    """Return a file's last whole lines, without their ends, from its last megabytes."""
-    with path.open("rb") as file:
-        size = file.seek(0, io.SEEK_END)
-        start = max(0, size - 4 * _LONGEST_LINE)
-        file.seek(start)
-        lines = file.read().split(b"\n")[:-1]
-    return lines[1 if start else 0 :][-count:]
-
-
-def _parse(line: bytes) -> Verdict | None:
-    try:
-        return parse_verdict(line)
-    except ValueError:  # CSV, or a note that a person wrote into the file
-        return None
+    """Return the last complete lines of a file, at most `count`, from its last megabytes."""
+    end = _read_end(path, 4 * _LONGEST_LINE)
+    lines = end.split(b"\n")[:-1]
+    return lines[1 if len(end) == 4 * _LONGEST_LINE else 0 :][-count:]
 
 
 def _last_line(path: Path) -> bytes:
-    """Return the text after the last end of a line but one, at most a megabyte."""
+    """Return the last line of a file with its end, b"" for an empty file."""
+    end = _read_end(path, _LONGEST_LINE)
+    return end[:-1].rpartition(b"\n")[2] + end[-1:]
+
+
+def _read_end(path: Path, most: int) -> bytes:
     with path.open("rb") as file:
-        size = file.seek(0, io.SEEK_END)
-        file.seek(max(0, size - _LONGEST_LINE))
-        return file.read()[:-1].rpartition(b"\n")[2] + _last_byte(file)
-
-
-def _last_byte(file: BinaryIO) -> bytes:
-    if file.tell() == 0:
-        return b""
-    file.seek(-1, io.SEEK_END)
-    return file.read(1)
+        file.seek(max(0, file.seek(0, io.SEEK_END) - most))
+        return file.read()
 
 
 def _is_torn(stump: bytes) -> bool:

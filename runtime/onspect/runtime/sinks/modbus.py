@@ -61,9 +61,8 @@ class ModbusClient:
     def __init__(self, address: Address, *, unit: int) -> None:
         from pymodbus.client import ModbusTcpClient
 
-        logging.getLogger("pymodbus").setLevel(
-            logging.CRITICAL
-        )  # its errors also come as exceptions, which are reported once
+        # its errors also come as exceptions, which are reported once
+        logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
         self._client: Any = ModbusTcpClient(address.host, port=address.port or 502, timeout=_TIMEOUT_S, retries=0)
         self._shown = address.shown
         self.unit = unit

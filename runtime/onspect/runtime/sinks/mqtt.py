@@ -20,10 +20,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 from onspect.runtime.address import parse_url
 from onspect.runtime.atomic import describe_os_error
-from onspect.runtime.errors import ChoiceError, OnspectError, OutputError
+from onspect.runtime.errors import OnspectError, OutputError
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.sinks.base import Delivery, Sink
-from onspect.runtime.sinks.broker import KEEPALIVE_S, OPTIONS, Broker, make_client, read_broker
+from onspect.runtime.sinks.broker import (
+    KEEPALIVE_S,
+    OPTIONS,
+    Broker,
+    make_client,
+    parse_message,
+    read_broker,
+    read_topic,
+)
 from onspect.runtime.sinks.columns import encode_verdict
 from onspect.runtime.status import Commands, LineStatus, obey
 
@@ -35,7 +43,6 @@ _LOG = logging.getLogger("onspect")
 _OPTIONS = OPTIONS | {"commands": "yes"}
 _LEAVE_S = 2.0
 _INFLIGHT = 100
-_LARGEST_COMMAND = 10_000
 _LARGEST_SHOWN = 200
 _LAST_EVERY_S = 5.0
 
@@ -314,11 +321,9 @@ class MqttSink(Sink):
         """Carry out one command; return the reason if it failed, else None."""
         assert self._commands is not None
         try:
-            obey(self._commands, _read_command(payload))
-        except OnspectError as error:
-            return str(error)
+            obey(self._commands, parse_message(payload, "command"))
         except Exception as error:  # noqa: BLE001 - no message may end this thread
-            return f"{type(error).__name__}: {error}"
+            return str(error) if isinstance(error, OnspectError) else f"{type(error).__name__}: {error}"
         return None
 
 
@@ -343,9 +348,7 @@ def open_mqtt(text: str, *, timing: Timing = Timing()) -> MqttSink:
         If the address or an option is not valid.
     """
     address = parse_url(text, _OPTIONS)
-    topic = address.path.rstrip("/")
-    if not topic or any(sign in topic for sign in "#+\0"):
-        raise ChoiceError(f"the sink {address.shown!r} needs a topic without + and #: mqtt://HOST/factory/line-1")
+    topic = read_topic(address)
     commands = address.options.choice("commands", ["yes"]) is not None
     return MqttSink(read_broker(address), topic=topic, commands=commands, timing=timing)
 
@@ -354,18 +357,6 @@ def _has_turned(before: LineStatus | None, after: LineStatus) -> bool:
     """Return whether anything changed except the counts."""
     facts = ("started", "running", "model", "threshold", "alarm", "drift", "moved")
     return before is None or any(getattr(before, name) != getattr(after, name) for name in facts)
-
-
-def _read_command(payload: bytes) -> dict[str, Any]:
-    if len(payload) > _LARGEST_COMMAND:
-        raise ChoiceError(f"the command has {len(payload)} bytes; at most {_LARGEST_COMMAND} are allowed")
-    try:
-        message = json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise ChoiceError(f"the command is not JSON: {error}") from error
-    if not isinstance(message, dict):
-        raise ChoiceError("the command is not a JSON object")
-    return message
 
 
 def _await(messages: Sequence[MQTTMessageInfo], seconds: float) -> int:

@@ -10,14 +10,16 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import Any, Self
+from operator import attrgetter
+from typing import Any, Self, TypeVar
 
 from onspect.runtime.address import Address, parse_url
-from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError, OutputError
+from onspect.runtime.explain import explaining
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import JUDGEMENTS, Verdict
 from onspect.runtime.sinks.base import Delivery, Sink
@@ -29,6 +31,8 @@ PORT = 4840
 
 _START_S = 120.0  # the start takes 3 s on an idle core, and much longer on a busy one
 _WRITE_S = 2.0
+
+T = TypeVar("T")
 
 LAST_PART: dict[str, tuple[str, Callable[[Verdict], Any]]] = {
     "Source": ("String", lambda verdict: verdict.source),
@@ -47,6 +51,8 @@ LAST_PART: dict[str, tuple[str, Callable[[Verdict], Any]]] = {
 }
 """The variables below ``LastPart``: type and value."""
 
+_COUNTS = ("captured", "judged", "dropped", "faulted", "empty", "ok", "ng", "review", "fault")
+
 LINE: dict[str, tuple[str, Callable[[LineStatus], Any]]] = {
     "Running": ("Boolean", lambda status: status.running),
     "Time": ("DateTime", lambda status: _to_time(status.time)),
@@ -58,15 +64,7 @@ LINE: dict[str, tuple[str, Callable[[LineStatus], Any]]] = {
     "Threshold": ("Double", lambda status: status.threshold),
     "Alarm": ("String", lambda status: status.alarm or ""),
     "Drift": ("String", lambda status: status.drift or ""),
-    "Captured": ("UInt64", lambda status: status.captured),
-    "Judged": ("UInt64", lambda status: status.judged),
-    "Dropped": ("UInt64", lambda status: status.dropped),
-    "Faulted": ("UInt64", lambda status: status.faulted),
-    "Empty": ("UInt64", lambda status: status.empty),
-    "Ok": ("UInt64", lambda status: status.ok),
-    "Ng": ("UInt64", lambda status: status.ng),
-    "Review": ("UInt64", lambda status: status.review),
-    "Fault": ("UInt64", lambda status: status.fault),
+    **{name.capitalize(): ("UInt64", attrgetter(name)) for name in _COUNTS},
 }
 """The variables below ``Line``, as of the last report."""
 
@@ -102,7 +100,7 @@ class OpcUaSink(Sink):
         self._address = address
         self._port = port
         self.listens = address.host, port
-        self._endpoint = f"opc.tcp://{_bracket(address.host)}:{port}/{address.path or 'onspect'}"
+        self._endpoint = f"opc.tcp://{address.bracketed_host}:{port}/{address.path or 'onspect'}"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._server: Any = None
@@ -141,8 +139,7 @@ class OpcUaSink(Sink):
         OutputError
             If the server does not accept it.
         """
-        verdict = inspection.verdict
-        self._do(self._set("LastPart", [(name, kind, tell(verdict)) for name, (kind, tell) in LAST_PART.items()]))
+        self._do(self._set("LastPart", LAST_PART, inspection.verdict))
 
     def report(self, status: LineStatus) -> None:
         """Show the status of the line.
@@ -157,20 +154,17 @@ class OpcUaSink(Sink):
         OutputError
             If the server does not accept it.
         """
-        self._do(self._set("Line", [(name, kind, tell(status)) for name, (kind, tell) in LINE.items()]))
+        self._do(self._set("Line", LINE, status))
 
     def _try_port(self) -> None:
         """Raise OutputError if the port is not available, before the slow start of the server."""
         host = self._address.host
-        try:
-            with socket.create_server((host, self._port), family=_family(host)):
-                pass
-        except OSError as error:
-            raise self._unusable(error) from error
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with self._serving(), socket.create_server((host, self._port), family=family):
+            pass
 
-    def _unusable(self, error: OSError) -> OutputError:
-        why = describe_os_error(error)
-        return OutputError(f"cannot serve {self._address.shown}: {why}; give another port or address")
+    def _serving(self) -> AbstractContextManager[None]:
+        return explaining(OutputError, f"cannot serve {self._address.shown}", "give another port or address")
 
     async def _open(self) -> None:
         from asyncua.server.server import Server
@@ -183,27 +177,27 @@ class OpcUaSink(Sink):
         server.set_security_policy([self._ua.SecurityPolicyType.NoSecurity])
         await server.set_application_uri(NAMESPACE)
         namespace = await server.register_namespace(NAMESPACE)
-        for folder, variables in (("LastPart", LAST_PART), ("Line", LINE)):
-            kinds = [(name, kind) for name, (kind, _) in variables.items()]
-            await self._add(server, namespace, folder, kinds)
+        await self._add(server, namespace, "LastPart", LAST_PART)
+        await self._add(server, namespace, "Line", LINE)
         await server.start()
         self._server = server
 
-    async def _add(self, server: Any, namespace: int, folder: str, kinds: list[tuple[str, str]]) -> None:
+    async def _add(self, server: Any, namespace: int, folder: str, variables: Mapping[str, tuple[str, Any]]) -> None:
         ua = self._ua
         parent = await server.nodes.objects.add_object(
             ua.NodeId(folder, namespace), ua.QualifiedName(folder, namespace)
         )
-        for name, kind in kinds:
+        for name, (kind, _) in variables.items():
             path = f"{folder}.{name}"
             node = await parent.add_variable(
                 ua.NodeId(path, namespace), ua.QualifiedName(name, namespace), _ZEROS[kind], ua.VariantType[kind]
             )
             self._nodes[path] = node.nodeid
 
-    async def _set(self, folder: str, values: list[tuple[str, str, Any]]) -> None:
+    async def _set(self, folder: str, variables: Mapping[str, tuple[str, Callable[[T], Any]]], facts: T) -> None:
         ua = self._ua
-        for name, kind, value in values:
+        for name, (kind, tell) in variables.items():
+            value = tell(facts)
             text = value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
             data = ua.DataValue(ua.Variant(text, ua.VariantType[kind]), SourceTimestamp=datetime.now(UTC))
             await self._server.write_attribute_value(self._nodes[f"{folder}.{name}"], data)
@@ -212,13 +206,12 @@ class OpcUaSink(Sink):
         """Run a coroutine in the server's thread, and wait for it."""
         assert self._loop is not None
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            future.result(seconds)
-        except FutureTimeoutError as error:
-            future.cancel()
-            raise OutputError(f"{self._address.shown} has not answered within {seconds:g} s") from error
-        except OSError as error:
-            raise self._unusable(error) from error
+        with self._serving():
+            try:
+                future.result(seconds)
+            except FutureTimeoutError as error:
+                future.cancel()
+                raise OutputError(f"{self._address.shown} has not answered within {seconds:g} s") from error
 
     def _end(self) -> None:
         self._server = None
@@ -252,14 +245,6 @@ def open_opcua(text: str) -> OpcUaSink:
     if any(sign.isspace() for sign in address.path):
         raise ChoiceError(f"the sink {address.shown!r} has a path with spaces; give one such as /line-1")
     return OpcUaSink(address, port=address.port or PORT)
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-def _bracket(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _to_time(text: str) -> datetime:

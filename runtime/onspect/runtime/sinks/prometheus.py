@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from onspect.runtime.address import Address, parse_url
-from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import FAULT_CODES, ChoiceError, OutputError
+from onspect.runtime.explain import explaining
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import JUDGEMENTS
 from onspect.runtime.sinks.base import Delivery, Sink
@@ -51,11 +51,11 @@ class PrometheusSink(Sink):
         self._address = address
         self._port = port
         self.listens = address.host, port
-        self._line = _LineCollector()
+        self._status: LineStatus | None = None
         self._server: WSGIServer | None = None
         self._thread: threading.Thread | None = None
         registry = CollectorRegistry()
-        registry.register(self._line)
+        registry.register(self)
         meanings = ", ".join(f"{name}: {facts.meaning}" for name, facts in JUDGEMENTS.items())
         self._parts = Counter("onspect_parts", f"Parts by their verdict ({meanings}).", ["verdict"], registry=registry)
         self._latency = Histogram(
@@ -76,12 +76,8 @@ class PrometheusSink(Sink):
     def __enter__(self) -> Self:
         host = self._address.host
         kind = _Server6 if ":" in host else _Server
-        try:
+        with explaining(OutputError, f"cannot serve {self._address.shown}", "give another port or address"):
             self._server = kind((host, self._port), _Handler)
-        except OSError as error:
-            raise OutputError(
-                f"cannot serve {self._address.shown}: {describe_os_error(error)}; give another port or address"
-            ) from error
         self._server.set_app(self._application)
         self._thread = threading.Thread(target=self._server.serve_forever, name="prometheus", daemon=True)
         self._thread.start()
@@ -120,17 +116,17 @@ class PrometheusSink(Sink):
         status
             The status.
         """
-        self._line.status = status
-
-
-class _LineCollector:
-    """The figures of the whole line."""
-
-    def __init__(self) -> None:
-        self.status: LineStatus | None = None
+        self._status = status
 
     def collect(self) -> Iterable[Metric]:
-        return () if self.status is None else _describe(self.status)
+        """Return the figures of the whole line, as of its last report.
+
+        Returns
+        -------
+        Iterable[Metric]
+            The figures; none before the first report.
+        """
+        return () if self._status is None else _describe(self._status)
 
 
 def _describe(status: LineStatus) -> Iterator[Metric]:
@@ -139,13 +135,18 @@ def _describe(status: LineStatus) -> Iterator[Metric]:
     def gauge(name: str, words: str, value: float) -> Metric:
         return GaugeMetricFamily(f"onspect_{name}", words, value=value)
 
+    def family(kind: Any, name: str, words: str, label: str, values: Iterable[tuple[str, float]]) -> Any:
+        found = kind(f"onspect_{name}", words, labels=[label])
+        for one, value in values:
+            found.add_metric([one], value)
+        return found
+
     model = {"model": status.model, "recipe": status.recipe or "", "started": status.started}
     yield InfoMetricFamily("onspect_line", "The model that judges, and the start time of the line.", value=model)
     yield gauge("running", "1 while the line runs.", status.running)
-    now = GaugeMetricFamily("onspect_now", "1 for the state that a display shows, 0 for the others.", labels=["state"])
-    for state in get_args(Now):
-        now.add_metric([state], state == status.now)
-    yield now
+    words = "1 for the state that a display shows, 0 for the others."
+    states = [(state, state == status.now) for state in get_args(Now)]
+    yield family(GaugeMetricFamily, "now", words, "state", states)
     if status.now_age is not None:
         yield gauge("now_age_seconds", "Time since the last verdict.", status.now_age)
     yield gauge("alarm", "1 while the alarm is raised.", status.alarm is not None)
@@ -156,28 +157,20 @@ def _describe(status: LineStatus) -> Iterator[Metric]:
         told = datetime.fromisoformat(status.time).timestamp()
         yield gauge("reported_timestamp_seconds", "Time of the line's last status.", told)
     yield CounterMetricFamily("onspect_swaps", "Models exchanged.", value=status.swaps)
-    frames = CounterMetricFamily("onspect_frames", "Frames by outcome.", labels=["state"])
-    for state in ("captured", "judged", "dropped", "faulted", "empty"):
-        frames.add_metric([state], getattr(status, state))
-    yield frames
-    connected = GaugeMetricFamily("onspect_source_connected", "1 while the source is connected.", labels=["source"])
-    reconnects = CounterMetricFamily(
-        "onspect_source_reconnects", "Number of times that the source was opened again.", labels=["source"]
-    )
-    for source in status.sources:
-        connected.add_metric([source.name], source.connected)
-        reconnects.add_metric([source.name], source.reconnects)
-    yield from (connected, reconnects)
-    for name, words in (("delivered", "Verdicts delivered."), ("failed", "Verdicts that are lost.")):
-        sinks = CounterMetricFamily(f"onspect_sink_{name}", words, labels=["sink"])
-        for sink in status.sinks:
-            sinks.add_metric([sink.name], getattr(sink, name))
-        yield sinks
-    for name, words in (("queued", "Verdicts waiting in memory."), ("spooled", "Verdicts waiting on disk.")):
-        waiting = GaugeMetricFamily(f"onspect_sink_{name}", words, labels=["sink"])
-        for sink in status.sinks:
-            waiting.add_metric([sink.name], getattr(sink, name))
-        yield waiting
+    outcomes = [(name, getattr(status, name)) for name in ("captured", "judged", "dropped", "faulted", "empty")]
+    yield family(CounterMetricFamily, "frames", "Frames by outcome.", "state", outcomes)
+    connected = [(source.name, source.connected) for source in status.sources]
+    yield family(GaugeMetricFamily, "source_connected", "1 while the source is connected.", "source", connected)
+    words = "Number of times that the source was opened again."
+    reconnects = [(source.name, source.reconnects) for source in status.sources]
+    yield family(CounterMetricFamily, "source_reconnects", words, "source", reconnects)
+    for kind, name, words in (
+        (CounterMetricFamily, "delivered", "Verdicts delivered."),
+        (CounterMetricFamily, "failed", "Verdicts that are lost."),
+        (GaugeMetricFamily, "queued", "Verdicts waiting in memory."),
+        (GaugeMetricFamily, "spooled", "Verdicts waiting on disk."),
+    ):
+        yield family(kind, f"sink_{name}", words, "sink", [(sink.name, getattr(sink, name)) for sink in status.sinks])
     if status.signals is not None:
         yield gauge("signal_connected", "1 while the PLC is connected.", status.signals.connected)
         for name, words in (

@@ -14,14 +14,15 @@ import sqlite3
 import time
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from onspect.runtime.address import parse_file
 from onspect.runtime.atomic import check_place, identify, make_folder
 from onspect.runtime.errors import OutputError
+from onspect.runtime.explain import explaining
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import Verdict
 from onspect.runtime.sinks.base import Delivery, Sink
@@ -79,7 +80,8 @@ class SqliteSink(Sink):
         with self._errors():
             connection = _connect(self._path)
             try:
-                _prepare(connection, self._path)
+                _check_owner(connection, self._path)
+                _make_tables(connection, self._path)
                 self._keeper = _connect(self._path)
             except BaseException:
                 connection.close()
@@ -129,9 +131,10 @@ class SqliteSink(Sink):
         if identify(self._path) != self._identity:
             self._begin_anew()
         assert self._connection is not None
-        rows = [self._row(inspection.verdict) for inspection in inspections]
-        hours = Counter((item.verdict.time[:13], item.verdict.verdict) for item in inspections)
-        with self._errors(), _transaction(self._connection) as connection:
+        verdicts = [inspection.verdict for inspection in inspections]
+        rows = [[*to_row(one).values(), evidence_name(one) if self._evidence else None] for one in verdicts]
+        hours = Counter((one.time[:13], one.verdict) for one in verdicts)
+        with self._errors(), transaction(self._connection) as connection:
             connection.executemany(_INSERT, rows)
             self._mark_lost(connection)
             connection.executemany(_COUNT, [(hour, verdict, count) for (hour, verdict), count in hours.items()])
@@ -198,9 +201,8 @@ class SqliteSink(Sink):
     def _begin_anew(self) -> None:
         """Leave a file that was removed or renamed, and begin a new one."""
         if self._connection is not None:
-            _LOG.warning(
-                "%r was removed or renamed while verdicts were written to it; a new file is begun", str(self._path)
-            )
+            words = "%r was removed or renamed while verdicts were written to it; a new file is begun"
+            _LOG.warning(words, str(self._path))
         self.__exit__()
         self.__enter__()
 
@@ -228,18 +230,9 @@ class SqliteSink(Sink):
                 raise
             self._lost_evidence.extend(name for name in some if name not in found)
 
-    def _row(self, verdict: Verdict) -> list[Any]:
-        return [*to_row(verdict).values(), evidence_name(verdict) if self._evidence else None]
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise OutputError(
-                f"cannot write the database {str(self._path)!r}: {error}; "
-                "free some space, or choose another place on a disk of this machine"
-            ) from error
+    def _errors(self) -> AbstractContextManager[None]:
+        cure = "free some space, or choose another place on a disk of this machine"
+        return explaining(OutputError, f"cannot write the database {str(self._path)!r}", cure, of=sqlite3.Error)
 
 
 class RowAges:
@@ -370,7 +363,19 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Write completely or not at all.
+
+    Parameters
+    ----------
+    connection
+        A connection without transactions of its own (``isolation_level=None``).
+
+    Yields
+    ------
+    sqlite3.Connection
+        The connection.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield connection
@@ -379,12 +384,6 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]
         with suppress(sqlite3.Error):  # SQLite may have rolled back already
             connection.execute("ROLLBACK")
         raise
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Create the tables if there are none; raise OutputError for a database that is not ours or is newer."""
-    _check_owner(connection, path)
-    _make_tables(connection, path)
 
 
 def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
@@ -407,7 +406,7 @@ def _make_tables(connection: sqlite3.Connection, path: Path) -> None:
         raise OutputError(
             f"{str(path)!r} is on a file system where SQLite cannot use WAL; choose a disk of this machine"
         )
-    with _transaction(connection):
+    with transaction(connection):
         connection.execute(
             "CREATE TABLE IF NOT EXISTS verdicts (id INTEGER PRIMARY KEY, "
             + ", ".join(f'"{name}" {kind}' for name, kind in _COLUMNS.items())

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from onspect.runtime.errors import ChoiceError, OnspectError, OutputError
+from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.images.files import IMAGE_SUFFIXES
-from onspect.runtime.sinks.base import Sink
+
+if TYPE_CHECKING:
+    from onspect.runtime.sinks.base import Sink
 
 _FILES = ("jsonl", "csv", "sqlite", "evidence")
 
@@ -34,10 +37,10 @@ def refuse_target(target: str, inputs: Iterable[Path | str]) -> None:
         raise OutputError(f"{target!r} is an input; give a file for the verdicts, such as verdicts.jsonl")
 
 
-def find_refusal(
+def refuse_conflict(
     targets: Sequence[str], sinks: Sequence[Sink | None], place: int, inputs: Iterable[Path | str]
-) -> OnspectError | None:
-    """Return the reason why a sink conflicts with the sinks before it or with an input.
+) -> None:
+    """Refuse a sink that conflicts with the sinks before it or with an input.
 
     Parameters
     ----------
@@ -50,25 +53,23 @@ def find_refusal(
     inputs
         The files that the line reads.
 
-    Returns
-    -------
-    OnspectError | None
-        The error, or None if there is no conflict.
+    Raises
+    ------
+    OutputError
+        If it would replace an input.
+    ChoiceError
+        If another sink writes to the same place, or listens on the same port.
     """
     place_of = _find_place(targets[place])
-    try:
-        refuse_target(targets[place].partition(":")[2].partition("?")[0], inputs)
-    except OutputError as error:
-        return error
+    refuse_target(targets[place].partition(":")[2].partition("?")[0], inputs)
     for number, other in enumerate(targets[:place], 1):
         if _find_place(other) == place_of:
-            return ChoiceError(f"it is the same as sink {number}: two sinks cannot write to one place; leave one out")
+            raise ChoiceError(f"it is the same as sink {number}: two sinks cannot write to one place; leave one out")
     sink = sinks[place]
     mine = None if sink is None else sink.listens
     for number, one in enumerate(sinks[:place], 1):
         if one is not None and mine is not None and is_same_port(mine, one.listens):
-            return ChoiceError(f"it listens on port {mine[1]} as sink {number} does; give one of them another port")
-    return None
+            raise ChoiceError(f"it listens on port {mine[1]} as sink {number} does; give one of them another port")
 
 
 def is_same_port(first: tuple[str, int], second: tuple[str, int] | None) -> bool:

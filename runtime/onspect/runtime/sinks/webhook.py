@@ -8,6 +8,7 @@ import http.client
 import ssl
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from onspect.runtime.address import Options, split_url
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.credentials import show_webhook
 from onspect.runtime.errors import ChoiceError, OutputError, RefusedError
+from onspect.runtime.explain import explaining
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.sinks.base import Delivery, Sink
 from onspect.runtime.sinks.columns import encode_verdict
@@ -133,12 +135,8 @@ class WebhookSink(Sink):
         OutputError
             If the server cannot be reached.
         """
-        try:
+        with closing(self._connection), explaining(OutputError, f"cannot reach {self.shown}"):
             self._connection.connect()
-        except OSError as error:
-            raise OutputError(f"cannot reach {self.shown}: {describe_os_error(error)}") from error
-        finally:
-            self._connection.close()
         return "the server can be reached"
 
     def _post(self, body: bytes) -> int:

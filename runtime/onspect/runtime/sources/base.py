@@ -155,3 +155,38 @@ class Source(ABC):
         capture
             The capture.
         """
+
+
+class SourceAround(Source):
+    """A source that changes what another one gives; it opens and closes the other one.
+
+    Parameters
+    ----------
+    source
+        The other source.
+    """
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source.name)
+        self.live, self.can_wait = source.live, source.can_wait
+        self._source = source
+
+    def __enter__(self) -> Self:
+        """Open the other source."""
+        self._source.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close the other source, then this one."""
+        self._source.__exit__(*exception)
+        super().__exit__(*exception)
+
+    def state(self) -> SourceState:
+        """Return the state of the other source.
+
+        Returns
+        -------
+        SourceState
+            The state.
+        """
+        return self._source.state()

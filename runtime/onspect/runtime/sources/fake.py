@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Literal
+from typing import Literal, Self
 
 import cv2
 import numpy as np
@@ -76,8 +76,8 @@ class FakeSource(LiveSource):
         patience: float | None = 5.0,
         retry: Retry = Retry(first=0.01, longest=0.05),
     ) -> None:
-        self._script = _Script(draw, count, rate, dict(faults or {}), part, self)
-        super().__init__(name, lambda: _FakeDevice(self._script), patience=patience, retry=retry)
+        self._script = _Script(self, draw, count, rate, dict(faults or {}), part)
+        super().__init__(name, self._script.open, patience=patience, retry=retry)
 
     def inject(self, fault: FakeFault) -> None:
         """Begin a fault at the next frame; may be called from any thread.
@@ -100,35 +100,32 @@ class FakeSource(LiveSource):
         self._stopped.wait(None if math.isinf(seconds) else max(0.0, seconds))
 
 
+@dataclass(eq=False)
 class _Script:
-    """The frames to come; the source keeps it, so that a reopened device continues where the last one was."""
+    """The device; a reopened one is the same object, so that no frame repeats."""
 
-    def __init__(
-        self,
-        draw: Callable[[int], Frame],
-        count: int | None,
-        rate: float,
-        faults: dict[int, FakeFault],
-        part: Callable[[int], str] | None,
-        source: FakeSource,
-    ) -> None:
-        self.source = source
-        self.injected: SimpleQueue[FakeFault] = SimpleQueue()
-        self._draw = draw
-        self._count = count
-        self._interval = 1.0 / rate if rate else 0.0
-        self._faults = faults
-        self._part = part
+    source: FakeSource
+    draw: Callable[[int], Frame]
+    count: int | None
+    rate: float
+    faults: dict[int, FakeFault]
+    part: Callable[[int], str] | None
+    injected: SimpleQueue[FakeFault] = field(default_factory=SimpleQueue)
+
+    def __post_init__(self) -> None:
         self._number = 0
-        self._due = 0.0
-        self._gone_until = 0.0
+        self._due = self._gone_until = 0.0
         self._previous: Frame | None = None
         self._spoilt: tuple[FakeFault, int] | None = None
         self._lock = threading.Lock()
 
-    def open(self) -> None:
+    def open(self) -> Self:
         if time.monotonic() < self._gone_until:
             raise SourceError(f"cannot open the camera {self.source.name!r}: it is not there")
+        return self
+
+    def close(self) -> None:
+        """Nothing to close."""
 
     def read(self) -> Capture | None:
         fault = self._next_fault()
@@ -136,20 +133,20 @@ class _Script:
             self._interrupt(fault)
             return None
         with self._lock:
-            if self._number == self._count:
+            if self._number == self.count:
                 self.source.stop()
                 return None
             number = self._number
             self._number += 1
         self._pace()
         frame = self._spoil(number, fault)
-        part = None if self._part is None else self._part(number)
+        part = None if self.part is None else self.part(number)
         return Capture(self.source.name, frame, captured=time.perf_counter(), part=part)
 
     def _next_fault(self) -> FakeFault | None:
         with suppress(Empty):
             return self.injected.get_nowait()
-        return self._faults.pop(self._number, None)
+        return self.faults.pop(self._number, None)
 
     def _interrupt(self, fault: FakeFault) -> None:
         if fault.kind == "lost":
@@ -158,13 +155,13 @@ class _Script:
         self.source.wait(fault.seconds)
 
     def _pace(self) -> None:
-        self._due = max(self._due + self._interval, time.perf_counter())
+        self._due = max(self._due + (1.0 / self.rate if self.rate else 0.0), time.perf_counter())
         self.source.wait(self._due - time.perf_counter())
 
     def _spoil(self, number: int, fault: FakeFault | None) -> Frame | ImageError:
         if fault is not None:
             self._spoilt = (fault, number + fault.frames)
-        drawn = self._draw(number)
+        drawn = self.draw(number)
         spoilt = self._spoilt is not None and number < self._spoilt[1]
         frame = _spoil_frame(self._spoilt[0].kind, drawn, self._previous) if spoilt and self._spoilt else drawn
         if not isinstance(frame, ImageError):
@@ -184,15 +181,3 @@ def _spoil_frame(kind: str, frame: Frame, previous: Frame | None) -> Frame | Ima
     if kind == "small":
         return frame[::2, ::2].copy()
     return ImageError("the frame came damaged")
-
-
-class _FakeDevice:
-    def __init__(self, script: _Script) -> None:
-        script.open()
-        self._script = script
-
-    def read(self) -> Capture | None:
-        return self._script.read()
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to release."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from onspect.runtime.errors import DatasetError, ImageError
-from onspect.runtime.images.decode import read_image
+from onspect.runtime.images.decode import Frame, read_image
 from onspect.runtime.images.files import describe_left_out, list_images
 from onspect.runtime.sources.base import Capture, Source
 
@@ -44,23 +44,8 @@ class FolderSource(Source):
         for path in self._images:
             if self._stopped.is_set():
                 return
-            yield read_capture(path)
-
-
-def read_capture(path: Path) -> Capture:
-    """Read one image file.
-
-    Parameters
-    ----------
-    path
-        The file.
-
-    Returns
-    -------
-    Capture
-        The capture; an unreadable file gives an ImageError.
-    """
-    try:
-        return Capture(str(path), read_image(path))
-    except ImageError as error:
-        return Capture(str(path), error.with_traceback(None))
+            try:
+                frame: Frame | ImageError = read_image(path)
+            except ImageError as error:
+                frame = error.with_traceback(None)
+            yield Capture(str(path), frame)

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from onspect.runtime.address import Kind, find_kind
-from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.credentials import resolve_secret, show_address
 from onspect.runtime.errors import SourceError
+from onspect.runtime.explain import explaining
 from onspect.runtime.sources.base import Source
 
 _row = partial(Kind, "onspect.runtime.sources")
@@ -64,13 +64,9 @@ def _open_files(path: Path) -> Source:
     from onspect.runtime.sources.folder import FolderSource
     from onspect.runtime.sources.video import VideoSource
 
-    try:
+    cure = "give a video file or a folder of images, a camera's number, or a URL"
+    with explaining(SourceError, f"cannot open the source {show_address(str(path))!r}", cure):
         mode = path.stat().st_mode
-    except OSError as error:
-        raise SourceError(
-            f"cannot open the source {show_address(str(path))!r}: {describe_os_error(error)}; give a video file or a "
-            "folder of images, a camera's number, or a URL"
-        ) from error
     return FolderSource(path) if stat.S_ISDIR(mode) else VideoSource(path)
 
 

@@ -36,11 +36,9 @@ class Device(Protocol):
         SourceError
             If the device is lost.
         """
-        ...
 
     def close(self) -> None:
         """Release the device."""
-        ...
 
 
 class LiveSource(Source):
@@ -99,7 +97,7 @@ class LiveSource(Source):
                 lost = self._state.connected
                 pause = next(pauses)
                 message = redact(str(error))
-                self._set_state(connected=False, message=message)
+                self._state = SourceState(self.name, False, self._state.reconnects, message)
                 _LOG.warning("%s; trying again in %.1f s", message, pause)
                 if lost or not self._opened_before:
                     self._opened_before = True
@@ -124,9 +122,6 @@ class LiveSource(Source):
         if again:
             _LOG.warning("%s is there again", self.name)
         self._state = SourceState(self.name, connected=True, reconnects=self._state.reconnects + again)
-
-    def _set_state(self, *, connected: bool, message: str) -> None:
-        self._state = SourceState(self.name, connected, self._state.reconnects, message)
 
     def _is_on(self, mine: int) -> bool:
         return self._turn == mine and not self._stopped.is_set()

@@ -149,7 +149,9 @@ class VideoSource(Source):
                 stream.codec_context.thread_count = 1
                 stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+careful"}
                 damage = _Damage()
-                places = _Places(self._path) if _has_places(container) else None
+                # whether the packets of the file follow each other directly, except for a few bytes
+                placed = len(container.streams) == 1 and container.format.name.startswith(("avi", "matroska"))
+                places = _Places(self._path) if placed else None
                 size = FirstSize()
                 for packet in container.demux(stream):
                     if places is not None and places.skips(packet):
@@ -198,11 +200,6 @@ class _Damage:
             return self._start is not None
         is_open = self._start is not None and time >= self._start
         return is_open or any(start <= time < end for start, end in self._spans)
-
-
-def _has_places(container: Any) -> bool:
-    """Return whether the packets of a file follow each other directly, except for a few bytes."""
-    return len(container.streams) == 1 and container.format.name.startswith(("avi", "matroska"))
 
 
 class _Places:

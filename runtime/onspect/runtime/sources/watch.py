@@ -17,6 +17,7 @@ from typing import Self
 from onspect.runtime.address import parse_place
 from onspect.runtime.atomic import check_place, describe_os_error, make_folder
 from onspect.runtime.errors import ChoiceError, DatasetError, ImageError, OutputError, SourceError
+from onspect.runtime.explain import explaining
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.images.files import IMAGE_SUFFIXES, describe_left_out, is_left_out, list_images
 from onspect.runtime.outliers import name_some
@@ -29,7 +30,8 @@ _LOG = logging.getLogger("onspect")
 _POLL = 0.2  # seconds between two reads of the folder
 _GRACE = 5.0  # seconds to wait for an incomplete image that no longer grows
 
-_Signature = tuple[int, int, int]
+Signature = tuple[int, int, int]
+"""Time of change in nanoseconds, size in bytes, and number of a file."""
 
 
 def open_watch(text: str) -> WatchSource:
@@ -93,7 +95,7 @@ class WatchSource(LiveSource):
         self._done = done
         self._poll = poll
         self._grace = grace
-        self._known: dict[str, _Signature] | None = {} if done is not None else None
+        self._known: dict[str, Signature] | None = {} if done is not None else None
         self._folder = folder
         self._device: _Folder | None = None
         super().__init__(f"watch:{folder}", self._open, patience=None, retry=retry)
@@ -120,17 +122,13 @@ class WatchSource(LiveSource):
             The capture.
         """
         path = Path(capture.source)
-        if self._done is None or self._known is None or _sign(path) != self._known.get(path.name):
+        if self._done is None or self._known is None or sign_file(path) != self._known.get(path.name):
             return  # another image has come under the same name and is not judged yet
         try:
             shutil.move(path, _free_name(make_folder(self._done) / path.name))
         except (OSError, OutputError) as error:
-            _LOG.warning(
-                "cannot move %r to %r: %s",
-                str(path),
-                str(self._done),
-                describe_os_error(error) if isinstance(error, OSError) else error,
-            )
+            why = describe_os_error(error) if isinstance(error, OSError) else error
+            _LOG.warning("cannot move %r to %r: %s", str(path), str(self._done), why)
 
     def _open(self) -> _Folder:
         if self._known is None:
@@ -151,13 +149,8 @@ class WatchSource(LiveSource):
         found = []
         with suppress(OSError, DatasetError):
             for path in sorted(self._folder.iterdir()):
-                if (
-                    not path.is_dir()
-                    or is_left_out(path.name)
-                    or (self._done and self._done.exists() and path.samefile(self._done))
-                ):
-                    continue
-                if list_images(path)[0]:
+                is_done = self._done is not None and self._done.exists() and path.samefile(self._done)
+                if path.is_dir() and not is_left_out(path.name) and not is_done and list_images(path)[0]:
                     found.append(path.name)
         return found
 
@@ -170,7 +163,7 @@ class WatchSource(LiveSource):
 class _Candidate:
     """A file that is new or has changed: its last signature, and the time since it has it."""
 
-    signature: _Signature
+    signature: Signature
     since: float
     looks: int = 1
 
@@ -178,7 +171,7 @@ class _Candidate:
 class _Folder:
     """The folder between two losses. known: signature of each file when it was taken; the source keeps it."""
 
-    def __init__(self, folder: Path, known: dict[str, _Signature], source: WatchSource, grace: float) -> None:
+    def __init__(self, folder: Path, known: dict[str, Signature], source: WatchSource, grace: float) -> None:
         self._folder = folder
         self._known = known
         self._source = source
@@ -259,7 +252,7 @@ class _Folder:
         except ImageError as error:
             young = patient and time.monotonic() - candidate.since < self._grace
             frame = None if young else Capture(str(path), error.with_traceback(None))
-        signature = _sign(path)
+        signature = sign_file(path)
         if signature is None and not patient:
             self._vanished.append(name)
             return None
@@ -270,16 +263,13 @@ class _Folder:
         return frame
 
 
-def _look(folder: Path, others: set[str] | None = None) -> dict[str, _Signature]:
+def _look(folder: Path, others: set[str] | None = None) -> dict[str, Signature]:
     """Return the images of a folder, and add the names of other files to others."""
-    try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries]
-    except OSError as error:
-        raise SourceError(f"cannot read the folder {str(folder)!r}: {describe_os_error(error)}") from error
+    with explaining(SourceError, f"cannot read the folder {str(folder)!r}"):
+        names = os.listdir(folder)  # noqa: PTH208 - names, no paths
     shown = [name for name in names if not is_left_out(name)]
     images = [name for name in shown if Path(name).suffix.lower() in IMAGE_SUFFIXES]
-    signed = {name: _sign(folder / name) for name in images}
+    signed = {name: sign_file(folder / name) for name in images}
     if others is not None:
         others.update(str(folder / name) for name in set(shown) - set(images) if (folder / name).is_file())
         unsigned = (folder / name for name, signature in signed.items() if signature is None)
@@ -287,8 +277,19 @@ def _look(folder: Path, others: set[str] | None = None) -> dict[str, _Signature]
     return {name: signature for name, signature in signed.items() if signature is not None}
 
 
-def _sign(path: Path) -> _Signature | None:
-    """Return what identifies the content of a file, or None if it is gone or is not a file."""
+def sign_file(path: Path) -> Signature | None:
+    """Return what identifies the content of a file while it is not changed.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Signature | None
+        Time of change, size and number of the file; None if it is gone or is not a file.
+    """
     try:
         facts = path.stat()
     except OSError:

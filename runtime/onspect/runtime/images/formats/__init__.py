@@ -9,6 +9,7 @@ be noticed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from typing import Any, Literal
 
@@ -86,10 +87,15 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
 
     for signature, name in _SIGNATURES:
         if data.startswith(signature):
-            module: Any = import_module(f"onspect.runtime.images.formats.{name}")
-            return _turn(module.decode(data, check), turned)
+            return _turn(_load(name).decode(data, check), turned)
     kind = _name_other(data)
     raise ImageError(f"the file is {kind}not a {NAMES} image ({len(data)} bytes); save it as one of these")
+
+
+@cache
+def _load(name: str) -> Any:
+    """Return the module of a format."""
+    return import_module(f"onspect.runtime.images.formats.{name}")
 
 
 def _name_other(data: bytes) -> str:
@@ -115,6 +121,8 @@ def refuse_following(data: bytes, end: int) -> None:
     ImageError
         If there is another picture.
     """
+    if end >= len(data):
+        return
     signature = next(signature for signature, _ in _SIGNATURES if data.startswith(signature))
     if data[end : end + 4096].lstrip(b"\0").startswith(signature):
         raise ImageError(SEVERAL)
@@ -177,6 +185,8 @@ def read_orientation(exif: bytes) -> int:
     int
         1 to 8; 1 if there is none.
     """
+    if not exif:
+        return 1
     order: Literal["little", "big"] = "little" if exif[:2] == b"II" else "big"
 
     def number(place: int, length: int) -> int:

@@ -13,6 +13,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 
@@ -24,6 +25,7 @@ _HOLE = 16  # zero bytes in a row: if zeros are coefficients, no picture has 42 
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _RESTART = re.compile(rb"\xff+([\xd0-\xd7])", re.DOTALL)
 _WIDEST = 65_500
+_REMEMBERED = 32  # headers and tables: the files of one camera have the same, and checks of their bytes take long
 _SKETCH = cv2.IMREAD_REDUCED_GRAYSCALE_8  # the complete Huffman decoding, and little else
 _REFUSED = {
     0xC3: "lossless",
@@ -218,14 +220,15 @@ def split(data: bytes) -> tuple[Picture, list[Scan], int]:
     return picture, scans, orientation or 1
 
 
+@lru_cache(_REMEMBERED)
 def _check_tables(marker: int, content: bytes) -> None:
     """Raise ImageError for tables that no encoder writes: a quantization table with 0, a repeated Huffman symbol."""
     place, whole = 0, True
     while place < len(content):
         if marker == 0xDB:
-            size, step = (128, 2) if content[place] >> 4 else (64, 1)
+            size, layout = (128, ">64H") if content[place] >> 4 else (64, ">64B")
             table = content[place + 1 : place + 1 + size]
-            whole &= len(table) == size and not any(table[at : at + step] == bytes(step) for at in range(0, size, step))
+            whole &= len(table) == size and 0 not in struct.unpack(layout, table)
             place += 1 + size
         else:
             count = sum(content[place + 1 : place + 17])
@@ -248,6 +251,7 @@ def _refuse_another(data: bytes, picture: Picture, end: int) -> None:
             raise ImageError(SEVERAL)
 
 
+@lru_cache(_REMEMBERED)
 def _read_frame_header(kind: int, segment: bytes) -> Picture:
     if len(segment) < 10 or len(segment) < 10 + 3 * segment[9] or not segment[9]:
         raise ImageError("the JPEG's frame header is damaged; copy or capture it again")
@@ -321,6 +325,7 @@ def _check_holes(scan: Scan, filling: bytes) -> None:
         raise ImageError("the JPEG is damaged: a part of its compressed data is all zeros; copy or capture it again")
 
 
+@lru_cache(_REMEMBERED)
 def _choose_filling(tables: bytes) -> bytes:
     """Return filling bytes that are used up within a block: zeros if they are coefficients, else ones (no code).
 

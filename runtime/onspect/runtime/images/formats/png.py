@@ -40,16 +40,16 @@ def decode(data: bytes, accepts: Callable[[int, int, int], None]) -> Frame:
     ImageError
         If the file is truncated, damaged or animated.
     """
-    chunks = _read_chunks(data)
+    chunks, end = _read_chunks(data)
+    first = dict(reversed(chunks))
     header = chunks[0][1]
     if chunks[0][0] != b"IHDR" or len(header) != 13:
         raise ImageError("the PNG's header is damaged; copy or capture it again")
     width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
-    orientation = read_orientation(next((content for name, content in chunks if name == b"eXIf"), b""))
-    accepts(width, height, orientation)
-    if any(name == b"acTL" for name, _ in chunks):
+    accepts(width, height, read_orientation(first.get(b"eXIf", b"")))
+    if b"acTL" in first:
         raise ImageError(SEVERAL)
-    refuse_following(data, 8 + sum(12 + len(content) for _, content in chunks))
+    refuse_following(data, end)
     if header[9] == _PALETTE:
         _check_indices(chunks)
     frame = decode_by_opencv(data)
@@ -76,7 +76,8 @@ def _write_chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
-def _read_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+def _read_chunks(data: bytes) -> tuple[list[tuple[bytes, bytes]], int]:
+    """Return name and content of each chunk up to the last one, and the position of its end."""
     position, chunks = 8, list[tuple[bytes, bytes]]()
     while True:
         length = int.from_bytes(data[position : position + 4], "big")
@@ -84,11 +85,11 @@ def _read_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
         if position + 12 > len(data) or end > len(data):
             raise ImageError(f"the PNG is truncated: it ends after {len(data)} bytes without an end chunk")
         name, content = data[position + 4 : position + 8], data[position + 8 : end - 4]
-        if zlib.crc32(data[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+        if zlib.crc32(content, zlib.crc32(name)) != int.from_bytes(data[end - 4 : end], "big"):
             raise ImageError(
                 f"the PNG is damaged: the checksum of its chunk at byte {position} is wrong; copy or capture it again"
             )
         chunks.append((name, content))
         if name == b"IEND":
-            return chunks
+            return chunks, end
         position = end

@@ -19,9 +19,8 @@ from onspect.runtime.credentials import redact
 from onspect.runtime.errors import OnspectError, OutputError, RefusedError
 from onspect.runtime.fingerprints import fingerprint_bytes
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.inspection.verdict import parse_verdict
 from onspect.runtime.sinks.base import Sink
-from onspect.runtime.sinks.columns import encode_verdict
+from onspect.runtime.sinks.columns import encode_verdict, parse_line
 from onspect.runtime.sinks.delivery.commit_barrier import CommitBarrier
 from onspect.runtime.sinks.delivery.spool import Piece, Spool
 from onspect.runtime.sinks.registry import show_sink
@@ -179,9 +178,8 @@ class QueuedSink(Sink):
             self._end = time.monotonic() + self._deadline
             self._changed.notify_all()
         for thread in self._threads:
-            while (
-                thread.is_alive() and (left := self._end + _LEAVE_S - time.monotonic()) > 0
-            ):  # _end may change in the meantime
+            # _end may change in the meantime
+            while thread.is_alive() and (left := self._end + _LEAVE_S - time.monotonic()) > 0:
                 thread.join(left)
         self._barrier.leave(self)
         if any(thread.is_alive() for thread in self._threads):
@@ -386,7 +384,7 @@ class QueuedSink(Sink):
         count = self._sink.batch
         if self._spool is not None:
             piece = self._spool.read(count)
-            whole = tuple(line for line in piece.lines if _is_whole(line))
+            whole = tuple(line for line in piece.lines if parse_line(line) is not None)
             return _Batch(piece=piece, lines=whole) if piece.lines else _Batch()
         with self._changed:
             items = self._take_now(count)
@@ -412,28 +410,26 @@ class QueuedSink(Sink):
     def _deliver(self, batch: _Batch) -> None:
         """Deliver a batch with retries until it is delivered or given up; a batch of a spool comes again by itself."""
         while True:
+            refused = None
             try:
                 if batch.lines:
                     self._sink.write_lines(batch.lines)
                 elif batch.inspections:
                     self._sink.write_many(batch.inspections)
             except RefusedError as error:
-                self._settle(batch, refused=str(error))
-                return
+                refused = str(error)
             except Exception as error:  # noqa: BLE001 - an error of one sink must not stop the line or its other sinks
                 self._note_trouble(error)
                 if isinstance(error, BrokenPipeError) and self.delivery == "record":
-                    self._gone = error
-                    self._settle(batch, refused="nobody reads it")
+                    self._gone, refused = error, "nobody reads it"
+                elif self.delivery == "live":
+                    refused = self._trouble
+                elif self._rest_before_retry() and batch.piece is None:
+                    continue
+                else:
                     return
-                if self.delivery == "live":
-                    self._settle(batch, refused=self._trouble)
-                    return
-                if not self._rest_before_retry() or batch.piece is not None:
-                    return
-            else:
-                self._settle(batch)
-                return
+            self._settle(batch, refused)
+            return
 
     def _settle(self, batch: _Batch, refused: str | None = None) -> None:
         """Count a batch as delivered or lost, and remove it from the queue or the spool."""
@@ -466,11 +462,10 @@ class QueuedSink(Sink):
 
     def _rest(self, seconds: float) -> bool:
         with self._changed:
-            safe_on_disk = self._spool is not None
             if not self._closing:
                 self._changed.wait_for(lambda: self._closing, seconds)
                 return True
-            if not safe_on_disk and time.monotonic() < self._end:
+            if self._spool is None and time.monotonic() < self._end:
                 self._changed.wait(min(seconds, self._timing.first_pause))
                 return True
             self._given_up = True
@@ -497,18 +492,16 @@ class QueuedSink(Sink):
             ended = self._ended.wait(self._timing.flush)
             with self._changed:
                 due, self._unflushed = self._unflushed, False
-            if due:
-                self._flush()
-
-    def _flush(self) -> None:
-        trouble = ""
-        try:
-            self._sink.flush()
-        except Exception as error:  # noqa: BLE001 - as for verdicts
-            trouble = redact(str(error) or type(error).__name__)
-        if trouble and not self._flush_trouble:
-            _LOG.warning("%s: %s", self.name, trouble)
-        self._flush_trouble = trouble
+            if not due:
+                continue
+            trouble = ""
+            try:
+                self._sink.flush()
+            except Exception as error:  # noqa: BLE001 - as for verdicts
+                trouble = redact(str(error) or type(error).__name__)
+            if trouble and not self._flush_trouble:
+                _LOG.warning("%s: %s", self.name, trouble)
+            self._flush_trouble = trouble
 
     # Events, for the log and for `state`.
 
@@ -557,15 +550,6 @@ class QueuedSink(Sink):
             _LOG.warning("%s: %s lost in all", self.name, _count(state.failed))
         if state.spooled:
             _LOG.warning("%s: %s kept in its spool for the next run", self.name, _count(state.spooled))
-
-
-def _is_whole(line: bytes) -> bool:
-    """Return whether a line of the spool is a verdict; a disk may have damaged it."""
-    try:
-        parse_verdict(line)
-    except ValueError:
-        return False
-    return True
 
 
 def _count(number: int) -> str:

@@ -278,12 +278,8 @@ class Spool:
             self._count -= gone
             self._cursor = max(self._cursor, Position(oldest + 1, 0))
             self._write_cursor()
-            _LOG.warning(
-                "the spool %s is full (%d bytes): its %d oldest verdicts are lost",
-                self._folder,
-                self._limit_bytes,
-                gone,
-            )
+            words = "the spool %s is full (%d bytes): its %d oldest verdicts are lost"
+            _LOG.warning(words, self._folder, self._limit_bytes, gone)
 
     def _move_tail(self) -> None:
         while self._tail and not self._lent and self._write(self._tail[0]):

@@ -17,10 +17,9 @@ from onspect.runtime.inspection.verdict import now
 from onspect.runtime.sources.base import Capture
 from onspect.runtime.sources.cameras.gentl import (
     OpenCamera,
-    camera_errors,
     close_camera,
+    explaining_cameras,
     find_producers,
-    first_words,
     open_camera,
 )
 from onspect.runtime.sources.cameras.pixel_formats import decode_buffer
@@ -170,14 +169,12 @@ class GenicamDevice:
         self._number: int | None = None
         self._held: Capture | None = None
         try:
-            configure(self._acquirer.remote_device.node_map, settings)
-            self._acquirer.start()
+            with explaining_cameras(f"{name} does not start", "check its power and cable"):
+                configure(self._acquirer.remote_device.node_map, settings)
+                self._acquirer.start()
         except SourceError:
             self.close()
             raise
-        except camera_errors() as error:
-            self.close()
-            raise SourceError(f"{name} does not start: {first_words(error)}; check its power and cable") from error
 
     def close(self) -> None:
         """Stop the acquisition and release the camera."""
@@ -204,18 +201,17 @@ class GenicamDevice:
         if self._held is not None:
             held, self._held = self._held, None
             return held
-        try:
+        with explaining_cameras(f"{self._name} is lost", "check its power and cable"):
             if self._settings.trigger == "software" and not self._waiting:
                 self._pull_trigger()
             buffer = _first(self._acquirer.try_fetch(timeout=_SLICE, is_raw=True))
             if buffer is not None:
                 return self._take(buffer)
-            if self._incomplete():
+            if self._incomplete:
+                self._incomplete.clear()
                 self._number = None  # its number is lost, and the loss is reported here
                 return self._fault("the frame came incomplete: data were lost between camera and computer")
             return self._wait_on()
-        except camera_errors() as error:
-            raise SourceError(f"{self._name} is lost: {first_words(error)}; check its power and cable") from error
 
     def _pull_trigger(self) -> None:
         rate = self._settings.frame_rate
@@ -320,10 +316,8 @@ def _set_trigger(node_map: Any, settings: CameraSettings) -> None:
 def _set(node_map: Any, name: str, value: str) -> None:
     if not node_map.has_node(name):
         raise SourceError(f"the camera has no feature {name!r}; remove it, or look up its name in the maker's viewer")
-    try:
+    with explaining_cameras(f"the camera refuses {name}={value}", "give another value"):
         node_map.get_node(name).from_string(value)
-    except camera_errors() as error:
-        raise SourceError(f"the camera refuses {name}={value}: {first_words(error)}; give another value") from error
 
 
 def _set_if_there(node_map: Any, name: str, value: str) -> None:
@@ -388,8 +382,8 @@ def _first(buffers: Any) -> Any:
     return buffers[0]
 
 
-def _watch_incomplete(acquirer: Any) -> Callable[[], bool]:
-    """Return a function that says whether an incomplete buffer has come since its last call."""
+def _watch_incomplete(acquirer: Any) -> list[bool]:
+    """Return a list that gets an entry for each frame that came incomplete."""
     from harvesters.core import Callback
 
     seen: list[bool] = []
@@ -398,10 +392,5 @@ def _watch_incomplete(acquirer: Any) -> Callable[[], bool]:
         def emit(self, context: object = None) -> None:  # noqa: ARG002 - harvesters' signature
             seen.append(True)
 
-    def was_incomplete() -> bool:
-        found = bool(seen)
-        seen.clear()
-        return found
-
     acquirer.add_callback(acquirer.Events.INCOMPLETE_BUFFER, Note())
-    return was_incomplete
+    return seen

@@ -109,8 +109,22 @@ def list_cameras(producers: Iterable[Path]) -> list[CameraInfo]:
     SourceError
         If a producer cannot be loaded.
     """
+    found = []
     with _lock:
-        return [camera for path in producers for camera in _list(path)]
+        for path in producers:
+            with _using(path) as harvester:
+                found += [
+                    CameraInfo(
+                        serial=_text(device, "serial_number"),
+                        name=_text(device, "user_defined_name"),
+                        vendor=_text(device, "vendor"),
+                        model=_text(device, "model"),
+                        status=_status(device),
+                        producer=path.name,
+                    )
+                    for device in harvester.device_info_list
+                ]
+    return found
 
 
 def open_camera(serial: str, producers: Iterable[Path]) -> OpenCamera:
@@ -181,6 +195,28 @@ def camera_errors() -> tuple[type[Exception], ...]:
     return (gentl.GenericException, genapi.GenericException, OSError, ValueError)
 
 
+@contextmanager
+def explaining_cameras(what: str, cure: str) -> Iterator[None]:
+    """Turn an error of harvesters or the GenICam libraries inside the block into one of ours.
+
+    Parameters
+    ----------
+    what
+        What went wrong.
+    cure
+        What the user can do.
+
+    Raises
+    ------
+    SourceError
+        The error, if the block raises one of theirs.
+    """
+    try:
+        yield
+    except camera_errors() as error:
+        raise SourceError(f"{what}: {first_words(error)}; {cure}") from error
+
+
 def first_words(error: Exception) -> str:
     """Return the message of a GenICam error without the names of C++ files.
 
@@ -197,30 +233,14 @@ def first_words(error: Exception) -> str:
     return str(error).removeprefix("GenTL exception: ").split(" : ")[0].split(" (Message from")[0].strip().rstrip(".")
 
 
-def _list(path: Path) -> list[CameraInfo]:
-    with _using(path) as harvester:
-        return [
-            CameraInfo(
-                serial=_text(device, "serial_number"),
-                name=_text(device, "user_defined_name"),
-                vendor=_text(device, "vendor"),
-                model=_text(device, "model"),
-                status=_status(device),
-                producer=path.name,
-            )
-            for device in harvester.device_info_list
-        ]
-
-
 @contextmanager
 def _using(path: Path) -> Iterator[Any]:
     """Yield the producer's `Harvester` with a fresh list of devices; it is closed if none of its cameras stays open."""
     from harvesters.core import Harvester
 
     if path not in _harvesters:
-        logging.getLogger("harvesters").setLevel(
-            logging.CRITICAL
-        )  # it also raises the logged error, and we report that
+        # it also raises the logged error, and we report that
+        logging.getLogger("harvesters").setLevel(logging.CRITICAL)
         logging.getLogger("harvesters.core").setLevel(logging.CRITICAL)
         harvester = Harvester()
         harvester.add_file(str(path))

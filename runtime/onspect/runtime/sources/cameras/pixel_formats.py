@@ -99,32 +99,19 @@ def _parse(name: str) -> _Format:
 def _read_values(data: NDArray[np.uint8], pixel_format: _Format, count: int, height: int, padding: int) -> NDArray[Any]:
     """Return the values as a [height, count] array that does not share the buffer's memory."""
     stored = pixel_format.bits_stored
-    if padding:
-        row_bytes = math.ceil(count * stored / 8)
-        needed = height * (row_bytes + padding)
-    else:  # packed values continue across the ends of rows
-        needed = math.ceil(count * height * stored / 8)
+    rows, length = (height, count) if padding else (1, count * height)  # packed values continue across ends of rows
+    row_bytes = math.ceil(length * stored / 8)
+    needed = rows * (row_bytes + padding)
     if len(data) < needed:
         raise ImageError(f"the buffer has {len(data)} bytes, and the picture needs {needed}; it came incomplete")
-    data = data[:needed]
-    if padding:
-        data = np.ascontiguousarray(data.reshape(height, row_bytes + padding)[:, :row_bytes]).ravel()
+    stripes = data[:needed].reshape(rows, row_bytes + padding)[:, :row_bytes]
     if stored == 8:
-        return data.reshape(height, count).copy()
+        return np.array(stripes).reshape(height, count)
     if stored == 16:
-        return data.view("<u2").astype(np.uint16).reshape(height, count)
-    if padding:
-        rows = data.reshape(height, row_bytes)
-        return np.stack([_unpack(row, pixel_format, count) for row in rows])
-    return _unpack(data, pixel_format, count * height).reshape(height, count)
-
-
-def _unpack(data: NDArray[np.uint8], pixel_format: _Format, count: int) -> NDArray[np.uint16]:
-    return (
-        _unpack_pairs(data, pixel_format.bits, count)
-        if pixel_format.packing == "Packed"
-        else _unpack_stream(data, pixel_format.bits, count)
-    )
+        return np.array(stripes).view("<u2").astype(np.uint16, copy=False).reshape(height, count)
+    unpack = _unpack_pairs if pixel_format.packing == "Packed" else _unpack_stream
+    unpacked = [unpack(stripe, pixel_format.bits, length) for stripe in stripes]
+    return (np.stack(unpacked) if padding else unpacked[0]).reshape(height, count)
 
 
 def _unpack_stream(data: NDArray[np.uint8], bits: int, count: int) -> NDArray[np.uint16]:

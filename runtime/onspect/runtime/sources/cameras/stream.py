@@ -103,7 +103,6 @@ class DecodedStream:
         for packet in self._container.demux(stream):
             try:
                 yield from packet.decode()
-            except (
-                av.error.InvalidDataError
-            ):  # the stream was joined within a group of pictures; the next key frame repairs it
+            # the stream was joined within a group of pictures; the next key frame repairs it
+            except av.error.InvalidDataError:
                 continue

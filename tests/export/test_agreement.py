@@ -7,7 +7,7 @@ import pytest
 
 from onspect.calibration.review import ReviewShare
 from onspect.calibration.thresholds import MaxF1
-from onspect.export.agreement import Reference, allowed_flips, compare, make_reference, refuse_flips
+from onspect.export.agreement import Reference, allowed_flips, compare, describe_flips, make_reference
 from onspect.runtime.dataset.folder import LabelledImage
 from onspect.runtime.errors import ExportError
 
@@ -45,14 +45,13 @@ def test_scores_that_judge_nothing_flip_everything(reference: Reference, scores:
     assert compare(reference, np.array(scores, np.float64)).flips == 6
 
 
-def test_flips_beyond_the_allowed_are_refused(reference: Reference) -> None:
+def test_the_refusal_of_flips_names_numbers_and_remedy(reference: Reference) -> None:
     """The refusal says how many flipped, by which policy, and what to do."""
     agreement = compare(reference, np.array([1.0, 2.0, 4.5, 4.0, 5.0, 6.0]))
-    refuse_flips(agreement, 1)
     with pytest.raises(
         ExportError, match=r"1 of 6 verdicts differ .* \(highest F1\), and 0 are allowed: .*--max-flips 1"
     ):
-        refuse_flips(agreement, 0)
+        raise describe_flips(agreement, 0)
 
 
 def test_a_threshold_that_jumped_is_told_from_scores_that_moved() -> None:
@@ -61,7 +60,7 @@ def test_a_threshold_that_jumped_is_told_from_scores_that_moved() -> None:
     agreement = compare(make_reference("part@0", [*GOOD, *BAD], before, MaxF1()), after)
     assert agreement.carried == 0
     with pytest.raises(ExportError, match="only 0 would differ, so the cause is the new threshold"):
-        refuse_flips(agreement, 0)
+        raise describe_flips(agreement, 0)
 
 
 def test_the_default_is_none_in_float32_and_one_in_500_else() -> None:

@@ -2,10 +2,13 @@
 
 `--set tiles=DATA` takes train/good and val/ of a dataset folder with ground_truth/. `--set surfaces` draws grained
 surfaces with faint cracks, specks and wide patches of another grain (120 good images to teach; 60 good and 90
-defective ones to judge). `--set cuts` draws them cut to random shapes: a dataset for `onspect teach` is then in OUTPUT.
-`--set parts` draws the parts of `onspect demo` (160 good images to teach). A row is one change of the score or of the
-error map: image AUROC and false rejects at 99% recall, or pixel AUROC and AUPRO. Copies of pictures are off, and all
-images have one size. Features are extracted once and kept in OUTPUT. Needs onspect[cpu,train].
+defective ones to judge). `--set parts` draws the parts of `onspect demo` (160 good images to teach).
+`--set cuts` draws surfaces cut to random shapes, and `--set framed` draws parts in pictures of random shapes: datasets
+in OUTPUT for `onspect teach`.
+
+A row is one change of the score or of the error map: image AUROC and false rejects at 99% recall, or pixel AUROC and
+AUPRO. Copies of pictures are off, and all images have one size. Features are extracted once and kept in OUTPUT. Needs
+onspect[cpu,train].
 
     python benchmarks/memory_tries.py -o OUTPUT --set tiles=magnetic_tile [--pictures 0] [--seeds 0] [--only NAME,NAME]
 """
@@ -27,7 +30,7 @@ from onnx import helper, numpy_helper
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from onspect.calibration.metrics.pixel import PixelEvidence, decode_mask
-from onspect.demo.parts import draw_dataset
+from onspect.demo.parts import DEFECT_KINDS, draw_dataset, draw_part
 from onspect.runtime.dataset.folder import labelled_images, training_images
 from onspect.runtime.images.decode import quieten_opencv, read_image
 from onspect.runtime.teaching import memory
@@ -39,6 +42,7 @@ from onspect.training.features import make_base
 
 SIDE = 256
 LARGE = 416
+PART = 192
 Floats = NDArray[np.float32]
 
 
@@ -63,6 +67,24 @@ def cut_shape(random: np.random.Generator, *planes: NDArray[np.uint8]) -> list[N
     height, width = (min(LARGE, round(SIDE * factor)) for factor in (np.sqrt(ratio), 1.0 / np.sqrt(ratio)))
     top, left = (LARGE - height) // 2, (LARGE - width) // 2
     return [plane[top : top + height, left : left + width] for plane in planes]
+
+
+def draw_framed(folder: Path) -> None:
+    """Write a dataset folder of the demo's parts in pictures that are wider or higher than the part, at random."""
+    plan = {"train/good": 60, "val/good": 40, **{f"val/{kind}": 20 for kind in DEFECT_KINDS}}
+    for number, (name, count) in enumerate(plan.items()):
+        kind = None if name.endswith("good") else name.split("/")[1]
+        for index in range(count):
+            random = np.random.default_rng([number, index])
+            image, mask = draw_part(random, kind, PART)
+            ratio = float(np.exp(random.uniform(-0.9, 0.9)))
+            more = round(PART * max(ratio, 1.0 / ratio)) - PART
+            before = int(random.integers(0, more + 1))
+            widths = ((0, 0), (before, more - before)) if ratio > 1.0 else ((before, more - before), (0, 0))
+            noisy = np.pad(image, widths, mode="edge") + random.normal(0, 2, [PART + sum(width) for width in widths])
+            write(folder / name / f"{index:03d}.png", np.asarray(noisy.clip(0, 255), np.uint8))
+            if kind is not None:
+                write(folder / "ground_truth" / name / f"{index:03d}_mask.png", np.pad(mask, widths))
 
 
 def write(path: Path, image: NDArray[np.uint8]) -> None:
@@ -147,7 +169,7 @@ def read(data: Path, padding: str, cache: Path) -> DataSet:
             masks.append(None if image.defective else np.zeros(read_image(image.path).shape[:2], np.bool_))
     defective = np.array([image.defective for image in images])
     if not cache.exists():
-        good = load(training_images(data), None, None, 65535, True, None, None)
+        good = load(training_images(data), None, None, 65535, True, None, None, one_size=True)
         height, width, channels = good.images.shape[1:]
         found = load([image.path for image in images], (width, height), channels, 65535, True, None, None)
         places = {path: place for place, path in enumerate(found.paths)}
@@ -374,7 +396,7 @@ def main() -> None:
     """Print a row for each change."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--set", required=True, help="tiles=DATA, surfaces, cuts or parts")
+    parser.add_argument("--set", required=True, help="tiles=DATA, surfaces, parts, cuts or framed")
     parser.add_argument("--padding", choices=("zeros", "edge", "reflect"), default="zeros", help="of the convolutions")
     parser.add_argument("--pictures", type=int, default=0, help="good images to teach, drawn at random; 0 for all")
     parser.add_argument("--seeds", default="0", help="seeds of the draw and of the memory")
@@ -389,6 +411,8 @@ def main() -> None:
         part.mkdir()
         if name == "parts":
             draw_dataset(part, seed=0, size=SIDE)
+        elif name == "framed":
+            draw_framed(part)
         else:
             draw_surfaces(part, cut=name == "cuts")
         part.rename(data)

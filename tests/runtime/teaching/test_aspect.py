@@ -66,7 +66,10 @@ def shapes(share: Share) -> Path:
 
 @pytest.fixture(scope="session")
 def once(share: Share, base_file: Path, shapes: Path) -> Path:
-    return share("tiny-aspect", lambda folder: teach(shapes, folder / "part.onnx", base=base_file)) / "part.onnx"
+    return (
+        share("tiny-aspect", lambda folder: teach(shapes, folder / "part.onnx", base=base_file, copies="none"))
+        / "part.onnx"
+    )
 
 
 @pytest.fixture
@@ -155,11 +158,14 @@ def test_adding_and_undoing(model: Path, tmp_path: Path) -> None:
 
 def test_the_same_pictures_give_the_same_file(shapes: Path, base_file: Path, once: Path, tmp_path: Path) -> None:
     """A seed decides everything here too."""
-    teach(shapes, tmp_path / "again.onnx", base=base_file)
+    teach(shapes, tmp_path / "again.onnx", base=base_file, copies="none")
     assert graph_of(tmp_path / "again.onnx") == graph_of(once)
 
 
-@pytest.mark.parametrize("command", ["info", "score", "run", "calibrate", "evaluate", "recalibrate", "bench"])
+@pytest.mark.parametrize(
+    "command",
+    ["info", "score", "run", "calibrate", "evaluate", "recalibrate", pytest.param("bench", marks=pytest.mark.slow)],
+)
 def test_commands_accept_the_file(command: str, model: Path, shapes: Path, tmp_path: Path, onspect: Run) -> None:
     """Every command works on frames of both shapes."""
     if command == "recalibrate":
@@ -174,7 +180,8 @@ def test_commands_accept_the_file(command: str, model: Path, shapes: Path, tmp_p
         "bench": (model, "--seconds", 0.01),
     }[command]
     done = onspect(command, *arguments)
-    assert done.exit_code in ((0, 2) if command in ("score", "evaluate") else (0,)), done.output
+    allowed = {"score": (0, 2), "evaluate": (0, 2), "recalibrate": (0, 1)}  # 1: too few frames prove too little
+    assert done.exit_code in allowed.get(command, (0,)), done.output
     assert "Traceback" not in done.output
     if command == "info":
         assert "each frame keeps its aspect ratio" in done.output

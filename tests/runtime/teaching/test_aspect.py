@@ -162,10 +162,10 @@ def test_the_same_pictures_give_the_same_file(shapes: Path, base_file: Path, onc
     assert graph_of(tmp_path / "again.onnx") == graph_of(once)
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["info", "score", "run", "calibrate", "evaluate", "recalibrate", pytest.param("bench", marks=pytest.mark.slow)],
-)
+COMMANDS = ("info", "score", "run", "calibrate", "evaluate", "recalibrate")
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, pytest.param("bench", marks=pytest.mark.slow)])
 def test_commands_accept_the_file(command: str, model: Path, shapes: Path, tmp_path: Path, onspect: Run) -> None:
     """Every command works on frames of both shapes."""
     if command == "recalibrate":

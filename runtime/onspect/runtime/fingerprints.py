@@ -1,14 +1,20 @@
-"""Fingerprints of image files, and of sets of them."""
+"""Fingerprints of image files and of sets of them, and signatures of files on the disk."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import stat
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+Signature = tuple[int, int, int]
+"""Time of change in nanoseconds, size in bytes, and number of a file."""
 
 
 def fingerprint_bytes(data: bytes) -> str:
@@ -95,3 +101,23 @@ def unpack_fingerprints(text: str) -> list[str]:
     """
     packed = base64.b64decode(text)
     return [packed[place : place + 8].hex() for place in range(0, len(packed), 8)]
+
+
+def sign_file(path: Path) -> Signature | None:
+    """Return what identifies the content of a file while it is not changed.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Signature | None
+        Time of change, size and number of the file; None if it is gone or is not a file.
+    """
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return (facts.st_mtime_ns, facts.st_size, facts.st_ino) if stat.S_ISREG(facts.st_mode) else None

@@ -16,6 +16,7 @@ import pytest
 from click.testing import Result
 
 from onspect.export import quantize
+from onspect.runtime.dataset.good_images import stack_images
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.images.working_size import own_size
 from onspect.runtime.inspection.inspector import Inspector
@@ -129,8 +130,8 @@ def test_regions_lie_on_the_spot(model: Path, shapes: Path) -> None:
 def test_numpy_score_is_the_graph_s(model: Path, shapes: Path) -> None:
     """The pictures' own scores are computed as the graph computes them."""
     inspector, graph = Inspector(model), graph_of(model)
-    images = [inspector.prepare(read_image(path)) for path in paths(shapes / "test/good")]
-    features = Extractor.open(graph).extract(images)  # type: ignore[arg-type]
+    images = stack_images([inspector.prepare(read_image(path)) for path in paths(shapes / "test/good")])
+    features = Extractor.open(graph).extract(images)
     vectors = Stored.read(graph).vectors.astype(np.float32)
     expected = score_images(read_metric(graph).patches(features), vectors, features.shapes)
     assert [float(inspector.infer(image[None]).score[0]) for image in images] == pytest.approx(expected, rel=HALF)
@@ -231,12 +232,15 @@ def test_a_region_has_one_size(once: Path) -> None:
         dataclasses.replace(read_model_file(once).info.preprocess, region=region)
 
 
-@pytest.mark.parametrize(("height", "width"), [(256, 256), (100, 400), (2000, 500), (10, 4000), (289, 103)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(256, 256), (100, 400), (2000, 500), (10, 4000), (1, 60_000), (289, 103)]
+)
 def test_own_size_keeps_the_area(height: int, width: int) -> None:
     """Sides are multiples of 32; area and aspect ratio are as close as that allows."""
     rows, columns = own_size(height, width, 96_000)
     assert rows % 32 == columns % 32 == 0
     assert min(rows, columns) >= 32
+    assert rows * columns <= 1.2 * 96_000  # a strip takes no more time and memory than other frames
     if min(height, width) > 50:
         assert rows * columns == pytest.approx(96_000, rel=0.2)
         assert rows / columns == pytest.approx(height / width, rel=0.25)

@@ -72,15 +72,17 @@ def own_size(height: int, width: int, area: int) -> tuple[int, int]:
     width
         Width of the image in pixels.
     area
-        Number of pixels of the result; it is met as closely as the multiples allow.
+        Number of pixels of the result; it is met as closely as the multiples allow. A very long image has one multiple
+        across, and its aspect ratio is not kept beyond that.
 
     Returns
     -------
     tuple[int, int]
         Height and width in pixels, multiples of `MULTIPLE`, with about the aspect ratio of the image.
     """
-    factor = math.sqrt(area / (height * width)) / MULTIPLE
-    return max(1, round(height * factor)) * MULTIPLE, max(1, round(width * factor)) * MULTIPLE
+    factor, longest = math.sqrt(area / (height * width)) / MULTIPLE, max(1, area // MULTIPLE**2)
+    rows, columns = (min(max(1, round(side * factor)), longest) for side in (height, width))
+    return rows * MULTIPLE, columns * MULTIPLE
 
 
 def largest_stretch(sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> float:

@@ -116,7 +116,7 @@ def judge_files(
             contexts = [FrameContext(str(path), index, captured=started) for index, path in enumerate(some, first)]
         scored = inspector.infer_frames(items)
         with turn():
-            return inspector.find_verdicts(items, scored, contexts)
+            return [inspection.verdict for inspection in inspector.judge(items, scored, contexts)]
 
     def work(numbered: tuple[int, tuple[Path | str, ...]]) -> list[Verdict]:
         number, some = numbered

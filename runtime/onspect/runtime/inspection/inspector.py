@@ -449,51 +449,6 @@ class Inspector:
         ValueError
             If the numbers of frames, contexts and scores do not match.
         """
-        cut, white_level = self.threshold.map, self.info.preprocess.white_level
-        return [
-            Inspection(verdict, item.frame, error_map, cut, white_level, placement=item.placement, window=item.window)
-            for item, verdict, error_map in self._judge(frames, scored, contexts, late_ms)
-        ]
-
-    def find_verdicts(
-        self,
-        frames: Sequence[Frame | ImageError | Prepared],
-        scored: Scored | None,
-        contexts: Sequence[FrameContext] | None = None,
-    ) -> list[Verdict]:
-        """Make the verdicts as `judge` does, without the frames and error maps.
-
-        Parameters
-        ----------
-        frames
-            As for `judge`.
-        scored
-            As for `judge`.
-        contexts
-            As for `judge`.
-
-        Returns
-        -------
-        list[Verdict]
-            One verdict for each frame, in order.
-
-        Raises
-        ------
-        UncalibratedError
-            If the model has no threshold.
-        ValueError
-            If the numbers of frames, contexts and scores do not match.
-        """
-        return [verdict for _, verdict, _ in self._judge(frames, scored, contexts, None)]
-
-    def _judge(
-        self,
-        frames: Sequence[Frame | ImageError | Prepared],
-        scored: Scored | None,
-        contexts: Sequence[FrameContext] | None,
-        late_ms: float | None,
-    ) -> Iterator[tuple[Prepared, Verdict, NDArray[np.float32] | None]]:
-        """Yield each frame as prepared, its verdict and its error map."""
         threshold = self.threshold
         items = [frame if isinstance(frame, Prepared) else self._describe_frame(frame) for frame in frames]
         if contexts is None:
@@ -501,6 +456,7 @@ class Inspector:
         findings = _find(items, scored, threshold)
         time_now, ended, share = now(), time.perf_counter(), 1000.0 / max(1, len(items))
         model, cut, review = self.label, threshold.score, threshold.review
+        white_level, inspections = self.info.preprocess.white_level, []
         for item, context, (verdict, reason, code, score, regions, error_map) in zip(
             items, contexts, findings, strict=True
         ):
@@ -530,7 +486,10 @@ class Inspector:
                 pose_angle=angle,
                 code=code,
             )
-            yield item, made, error_map
+            inspections.append(
+                Inspection(made, item.frame, error_map, threshold.map, white_level, placement, window=item.window)
+            )
+        return inspections
 
     def prepare_frame(self, frame: Frame | ImageError, *, keep: bool = True) -> Prepared:
         """Prepare a frame for `infer_frames` and `judge`.

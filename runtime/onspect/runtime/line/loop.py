@@ -394,6 +394,7 @@ class Line:
 
     def _judge_parts(self, gate: PresenceGate, source_index: int, capture: Capture) -> Iterator[Inspection]:
         """Judge the parts that a frame of a free-running camera decides; there may be none or several."""
+        from onspect.runtime.presence.gate import hold  # most lines need none
 
         self._models.apply()
         recipe = capture.recipe or self._recipes[source_index]
@@ -404,8 +405,6 @@ class Line:
             fault = self._examiner.checks[source_index].watch(capture.frame)
             if fault is not None:
                 capture = dataclasses.replace(capture, frame=fault)
-        from onspect.runtime.presence.gate import hold  # most lines need none
-
         held = hold(capture, self._seen[source_index], live=self._grabbers[source_index].source.live)
         yield from self._judge_step(source_index, gate.feed(held, known.inspector.info.preprocess))
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from onspect.runtime.errors import ChoiceError, ModelFileError
 from onspect.runtime.explain import explaining
+from onspect.runtime.fingerprints import sign_file
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.line.frame_check import Health, Limits, limits_for
 from onspect.runtime.line.memory import lay_apart
-from onspect.runtime.sources.watch import sign_file
 from onspect.runtime.status import ThresholdMove
 
 _LOG = logging.getLogger("onspect")

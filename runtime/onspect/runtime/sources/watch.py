@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import stat
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from onspect.runtime.address import parse_place
 from onspect.runtime.atomic import check_place, describe_os_error, make_folder
 from onspect.runtime.errors import ChoiceError, DatasetError, ImageError, OutputError, SourceError
 from onspect.runtime.explain import explaining
+from onspect.runtime.fingerprints import Signature, sign_file
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.images.files import IMAGE_SUFFIXES, describe_left_out, is_left_out, list_images
 from onspect.runtime.outliers import name_some
@@ -29,9 +29,6 @@ _LOG = logging.getLogger("onspect")
 
 _POLL = 0.2  # seconds between two reads of the folder
 _GRACE = 5.0  # seconds to wait for an incomplete image that no longer grows
-
-Signature = tuple[int, int, int]
-"""Time of change in nanoseconds, size in bytes, and number of a file."""
 
 
 def open_watch(text: str) -> WatchSource:
@@ -275,26 +272,6 @@ def _look(folder: Path, others: set[str] | None = None) -> dict[str, Signature]:
         unsigned = (folder / name for name, signature in signed.items() if signature is None)
         others.update(str(path) for path in unsigned if path.is_symlink() or path.is_fifo())
     return {name: signature for name, signature in signed.items() if signature is not None}
-
-
-def sign_file(path: Path) -> Signature | None:
-    """Return what identifies the content of a file while it is not changed.
-
-    Parameters
-    ----------
-    path
-        The file.
-
-    Returns
-    -------
-    Signature | None
-        Time of change, size and number of the file; None if it is gone or is not a file.
-    """
-    try:
-        facts = path.stat()
-    except OSError:
-        return None
-    return (facts.st_mtime_ns, facts.st_size, facts.st_ino) if stat.S_ISREG(facts.st_mode) else None
 
 
 def _free_name(path: Path) -> Path:

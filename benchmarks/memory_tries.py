@@ -1,10 +1,10 @@
 """Which changes of the memory find more defects, or mark them better? Each change is tried on several data sets.
 
-`--set tiles=DATA` takes train/good and val/ of a dataset folder with ground_truth/. `--set surfaces` draws grained
-surfaces with faint cracks, specks and wide patches of another grain (120 good images to teach; 60 good and 90
-defective ones to judge). `--set parts` draws the parts of `onspect demo` (160 good images to teach).
-`--set cuts` draws surfaces cut to random shapes, and `--set framed` draws parts in pictures of random shapes: datasets
-in OUTPUT for `onspect teach`.
+`--set tiles=DATA` takes train/good and val/ of a dataset folder with ground_truth/. The other sets are drawn
+(drawn_sets.py): `surfaces` are grained surfaces with faint cracks, specks and wide patches of another grain (120 good
+images to teach; 60 good and 90 defective ones to judge). Surfaces of `changed` have changed as a whole. `parts` are
+those of `onspect demo` (160 good images to teach). `cuts` are surfaces cut to random shapes, and `framed` are parts in
+pictures of random shapes: datasets in OUTPUT for `onspect teach`.
 
 A row is one change of the score or of the error map: image AUROC and false rejects at 99% recall, or pixel AUROC and
 AUPRO. Copies of pictures are off, and all images have one size. Features are extracted once and kept in OUTPUT. Needs
@@ -25,12 +25,13 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 import onnx
+from drawn_sets import SETS
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from onspect.calibration.metrics.pixel import PixelEvidence, decode_mask
-from onspect.demo.parts import DEFECT_KINDS, draw_dataset, draw_part
 from onspect.runtime.dataset.folder import labelled_images, training_images
 from onspect.runtime.images.decode import quieten_opencv, read_image
 from onspect.runtime.teaching import memory
@@ -40,90 +41,7 @@ from onspect.runtime.teaching.memory import Coreset, Features, Metric, learn_met
 from onspect.runtime.teaching.pictures import load
 from onspect.training.features import make_base
 
-SIDE = 256
-LARGE = 416
-PART = 192
 Floats = NDArray[np.float32]
-
-
-def draw_surfaces(folder: Path, *, cut: bool = False) -> None:
-    """Write a dataset folder of surfaces, some with cracks, specks or wide patches; cut: to random shapes."""
-    plan = {"train/good": 120, "val/good": 60, "val/crack": 30, "val/speck": 30, "val/patch": 30}
-    for number, (name, count) in enumerate(plan.items()):
-        kind = name.split("/")[1]
-        for index in range(count):
-            random = np.random.default_rng([number, index])
-            image, mask = draw_surface(random, kind, LARGE if cut else SIDE)
-            if cut:
-                image, mask = cut_shape(random, image, mask)
-            write(folder / name / f"{index:03d}.png", image)
-            if kind != "good":
-                write(folder / "ground_truth" / name / f"{index:03d}_mask.png", mask)
-
-
-def cut_shape(random: np.random.Generator, *planes: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """Return the middle of planes as a rectangle of a random aspect ratio, 0.4 to 2.5, and about SIDE * SIDE pixels."""
-    ratio = np.exp(random.uniform(-0.9, 0.9))
-    height, width = (min(LARGE, round(SIDE * factor)) for factor in (np.sqrt(ratio), 1.0 / np.sqrt(ratio)))
-    top, left = (LARGE - height) // 2, (LARGE - width) // 2
-    return [plane[top : top + height, left : left + width] for plane in planes]
-
-
-def draw_framed(folder: Path) -> None:
-    """Write a dataset folder of the demo's parts in pictures that are wider or higher than the part, at random."""
-    plan = {"train/good": 60, "val/good": 40, **{f"val/{kind}": 20 for kind in DEFECT_KINDS}}
-    for number, (name, count) in enumerate(plan.items()):
-        kind = None if name.endswith("good") else name.split("/")[1]
-        for index in range(count):
-            random = np.random.default_rng([number, index])
-            image, mask = draw_part(random, kind, PART)
-            ratio = float(np.exp(random.uniform(-0.9, 0.9)))
-            more = round(PART * max(ratio, 1.0 / ratio)) - PART
-            before = int(random.integers(0, more + 1))
-            widths = ((0, 0), (before, more - before)) if ratio > 1.0 else ((before, more - before), (0, 0))
-            noisy = np.pad(image, widths, mode="edge") + random.normal(0, 2, [PART + sum(width) for width in widths])
-            write(folder / name / f"{index:03d}.png", np.asarray(noisy.clip(0, 255), np.uint8))
-            if kind is not None:
-                write(folder / "ground_truth" / name / f"{index:03d}_mask.png", np.pad(mask, widths))
-
-
-def write(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write an image, with its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), image):
-        raise SystemExit(f"cannot write {path}")
-
-
-def draw_surface(random: np.random.Generator, kind: str, side: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return a grey surface and the mask of its defect."""
-
-    def grain(across: float, down: float) -> Floats:
-        noise = random.standard_normal((side, side)).astype(np.float32)
-        blurred = cv2.GaussianBlur(noise, (0, 0), sigmaX=across, sigmaY=down)
-        return np.asarray(blurred / blurred.std(), np.float32)
-
-    image = 110.0 + 25.0 * random.standard_normal() + grain(0.6, 0.6) * random.uniform(4, 9)
-    image = image + grain(12, 0.7) * (4.0 + 9.0 * random.uniform()) + grain(40, 40) * random.uniform(2, 6)
-    image = image + np.linspace(-1, 1, side)[None] * random.uniform(-8, 8)
-    mask = np.zeros((side, side), np.uint8)
-    if kind == "crack":
-        points, angle = [random.uniform(40, side - 40, 2)], random.uniform(0.0, 2.0 * np.pi)
-        for _ in range(int(random.integers(4, 14))):
-            angle += random.normal(0.0, 0.5)
-            points.append(points[-1] + 8.0 * np.array([np.cos(angle), np.sin(angle)]))
-        cv2.polylines(mask, [np.array(points, np.int32)], False, 255, int(random.integers(1, 3)))
-        image = image - cv2.GaussianBlur(mask, (0, 0), 0.7) / 255.0 * random.uniform(20, 45)
-    elif kind == "speck":
-        centre = [int(place) for place in random.integers(15, side - 15, 2)]
-        cv2.circle(mask, centre, int(random.integers(2, 7)), 255, -1)
-        image = image + np.sign(random.normal()) * cv2.GaussianBlur(mask, (0, 0), 1) / 255.0 * random.uniform(18, 40)
-    elif kind == "patch":
-        wide = grain(45, 45)
-        mask = np.where(wide > np.quantile(wide, random.uniform(0.6, 0.85)), 255, 0).astype(np.uint8)
-        share = cv2.GaussianBlur(mask, (0, 0), 4) / 255.0
-        other = image.mean() + grain(0.8, 8) * random.uniform(3, 8) + grain(0.6, 0.6) * random.uniform(4, 9)
-        image = image * (1.0 - share) + (other + random.uniform(-18, 18)) * share
-    return np.asarray(np.clip(image, 0, 255), np.uint8), mask
 
 
 def pad(graph: bytes, mode: str) -> bytes:
@@ -158,8 +76,8 @@ class DataSet:
     """At the size of the frame; None for a defect without a mask."""
 
 
-def read(data: Path, padding: str, cache: Path) -> DataSet:
-    """Read a dataset folder with the network's convolutions padded in a way."""
+def read(data: Path, padding: str, scale: float, cache: Path) -> DataSet:
+    """Read a dataset folder at a multiple of the usual size, with the network's convolutions padded in a way."""
     images = labelled_images(data, "val")
     masks: list[NDArray[np.bool_] | None] = []
     for image in images:
@@ -171,6 +89,9 @@ def read(data: Path, padding: str, cache: Path) -> DataSet:
     if not cache.exists():
         good = load(training_images(data), None, None, 65535, True, None, None, one_size=True)
         height, width, channels = good.images.shape[1:]
+        if scale != 1.0:
+            height, width = (32 * max(1, round(side * scale / 32)) for side in (height, width))
+            good = load(training_images(data), (width, height), channels, 65535, True, None, None)
         found = load([image.path for image in images], (width, height), channels, 65535, True, None, None)
         places = {path: place for place, path in enumerate(found.paths)}
         judged = found.images[[places[image.path] for image in images]]
@@ -310,6 +231,50 @@ def plus_whole(fitted: Fitted) -> Floats:
     return usual(score(fitted.distances)) + 0.25 * usual(memory.score_whole(judged, good))
 
 
+def among_nearest(fitted: Fitted, count: int) -> Floats:
+    """Return the score by the memory of the good images alone whose mean features are nearest to the image's."""
+    good, judged = (memory.whole_vectors(part) for part in (fitted.taught, fitted.judged))
+    blocks, shape = fitted.metric.patches(fitted.taught), fitted.judged.shapes[0]
+    found = []
+    for whole, rows in zip(judged, fitted.patches, strict=True):
+        nearest = np.argsort(np.square(good - whole).sum(axis=1), kind="stable")[:count]
+        found.append(search(rows, [blocks[place] for place in nearest], memory.PATCH_VECTORS, 8000, fitted.seed))
+    return score(np.stack(found).reshape(-1, *shape))
+
+
+def by_density(fitted: Fitted, neighbours: int = 5) -> Floats:
+    """Return the score with each vector's distances divided by its own distance to a neighbour in the memory."""
+    flat = np.concatenate(fitted.metric.patches(fitted.taught))
+    coreset = Coreset(flat, np.zeros(len(flat), np.intp), memory.PATCH_POOL, seed=fitted.seed)
+    vectors = flat[coreset.choose(memory.PATCH_VECTORS).indices]
+    squares = np.square(vectors).sum(axis=1)
+
+    def measure(rows: Floats) -> Floats:
+        """Return the squared distances of rows to all vectors, [rows, vectors]."""
+        return np.asarray(np.maximum(squares - 2.0 * rows @ vectors.T + np.square(rows).sum(1)[:, None], 0.0))
+
+    parts = (vectors[start : start + 256] for start in range(0, len(vectors), 256))
+    radii = np.concatenate([np.partition(measure(part), neighbours, axis=1)[:, neighbours] for part in parts])
+    weights = np.median(radii) / np.maximum(radii, 1e-3 * np.median(radii))
+    found = [np.sqrt((measure(rows) * weights).min(axis=1)) for rows in fitted.patches]
+    return score(np.stack(found).reshape(fitted.distances.shape))
+
+
+def reweigh_mean(fitted: Fitted, share: float, weight: float) -> Floats:
+    """Return the score of vectors less a share of the image's mean vector, which is appended with a weight."""
+
+    def change(blocks: Sequence[Floats]) -> list[Floats]:
+        means = [block.mean(axis=0, keepdims=True) for block in blocks]
+        return [
+            np.hstack([block - share * mean, np.repeat(weight * mean, len(block), axis=0)])
+            for block, mean in zip(blocks, means, strict=True)
+        ]
+
+    queries, vectors = (change(fitted.metric.patches(part)) for part in (fitted.judged, fitted.taught))
+    found = search(np.stack(queries), vectors, memory.PATCH_VECTORS, memory.PATCH_POOL, fitted.seed)
+    return score(found.reshape(fitted.distances.shape))
+
+
 def plus_length(fitted: Fitted) -> Floats:
     """Return the score with half of the length of the whitened vector added to each distance."""
     lengths = np.linalg.norm(fitted.patches, axis=2).reshape(fitted.distances.shape)
@@ -322,6 +287,9 @@ SCORES: dict[str, Callable[[Fitted], Floats]] = {
     "components-400": lambda fitted: with_constant(fitted, "PATCH_DIMENSIONS", (400, 400)),
     "without-mean": lambda fitted: score(refit(fitted, lambda part: without_mean(part, 1.0)).distances),
     "without-half-mean": lambda fitted: score(refit(fitted, lambda part: without_mean(part, 0.5)).distances),
+    "mean-apart": lambda fitted: reweigh_mean(fitted, 0.5, 1.0),
+    "nearest-10": lambda fitted: among_nearest(fitted, 10),
+    "density": by_density,
     "plus-length": plus_length,
     "whitening-0": lambda fitted: with_constant(fitted, "PATCH_WHITENING", 0.0),
     "whitening-1": lambda fitted: with_constant(fitted, "PATCH_WHITENING", 1.0),
@@ -359,9 +327,30 @@ def smooth(maps: Floats, sigma: float) -> Floats:
     return np.stack([cv2.GaussianBlur(one, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE) for one in maps])
 
 
+def supervise(fitted: Fitted, masks: Sequence[NDArray[np.bool_] | None]) -> Floats:
+    """Return the error map of a linear classifier that learned the masks of four fifths of the judged images."""
+    rows, columns = fitted.judged.shapes[0]
+    vectors = fitted.metric.places(fitted.judged)
+    marked: dict[int, NDArray[np.bool_]] = {}
+    for place, mask in enumerate(masks):
+        if mask is not None:
+            shares = cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
+            marked[place] = shares.ravel() > 0.5
+    maps = np.zeros((len(vectors), rows, columns), np.float32)
+    for fold in range(5):
+        known = [place for place in marked if place % 5 != fold]
+        classifier = LogisticRegression(C=0.01, max_iter=1000, class_weight="balanced")
+        labels = np.concatenate([marked[place] for place in known])
+        classifier.fit(np.concatenate([vectors[place] for place in known]), labels)
+        for place in range(fold, len(vectors), 5):
+            maps[place] = classifier.predict_proba(vectors[place])[:, 1].reshape(rows, columns)
+    return maps
+
+
 MAPS: dict[str, Callable[[Fitted], Floats]] = {
     "map": lambda fitted: fitted.marks,
     "score": lambda fitted: fitted.distances,
+    "map-without-half-mean": lambda fitted: refit(fitted, lambda part: without_mean(part, 0.5)).marks,
     "map-quarter-score": lambda fitted: both(fitted, 0.25),
     "map-half-score": lambda fitted: both(fitted, 0.5),
     "map-half-score-closed-5": lambda fitted: close(both(fitted, 0.5), 5),
@@ -396,8 +385,9 @@ def main() -> None:
     """Print a row for each change."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--set", required=True, help="tiles=DATA, surfaces, parts, cuts or framed")
+    parser.add_argument("--set", required=True, help=f"tiles=DATA, {', '.join(SETS)}")
     parser.add_argument("--padding", choices=("zeros", "edge", "reflect"), default="zeros", help="of the convolutions")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiple of the usual working size")
     parser.add_argument("--pictures", type=int, default=0, help="good images to teach, drawn at random; 0 for all")
     parser.add_argument("--seeds", default="0", help="seeds of the draw and of the memory")
     parser.add_argument("--only", help="changes to try")
@@ -409,16 +399,13 @@ def main() -> None:
     if not folder and not data.exists():
         part = chosen.output / f"{name}.part"
         part.mkdir()
-        if name == "parts":
-            draw_dataset(part, seed=0, size=SIDE)
-        elif name == "framed":
-            draw_framed(part)
-        else:
-            draw_surfaces(part, cut=name == "cuts")
+        SETS[name](part)
         part.rename(data)
-    found = read(data, chosen.padding, chosen.output / f"{name}-{chosen.padding}.npz")
-    tries = [*SCORES, *MAPS] if chosen.only is None else chosen.only.split(",")
-    print(f"{chosen.set}, {chosen.pictures or len(found.taught)} pictures, seeds {chosen.seeds}, {chosen.padding}")
+    kept = chosen.output / f"{name}-{chosen.padding}-{chosen.scale}.npz"
+    found = read(data, chosen.padding, chosen.scale, kept)
+    tries = [*SCORES, *MAPS, "supervised"] if chosen.only is None else chosen.only.split(",")
+    count = chosen.pictures or len(found.taught)
+    print(f"{chosen.set}, {count} pictures, seeds {chosen.seeds}, {chosen.padding}, scale {chosen.scale}")
     seeds = [int(seed) for seed in chosen.seeds.split(",")]
     fitted = []
     for seed in seeds:
@@ -428,6 +415,8 @@ def main() -> None:
         started = time.perf_counter()
         if change in SCORES:
             cells = [measure_score(found, SCORES[change](one)) for one in fitted]
+        elif change == "supervised":
+            cells = [measure_map(found, supervise(one, found.masks)) for one in fitted]
         else:
             cells = [measure_map(found, MAPS[change](one)) for one in fitted]
         print(f"{change:32}{'   '.join(cells)}   {time.perf_counter() - started:.0f} s", flush=True)

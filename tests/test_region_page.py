@@ -180,6 +180,15 @@ def test_page_offers_the_pictures(page: RegionPage) -> None:
     assert ask(page, "/picture?number=9") == (404, {"error": "there is no picture 9"})
 
 
+def test_page_shows_pictures_of_12_bits(tmp_path: Path) -> None:
+    """A picture of 12 bits in 16 is as bright on the page as the same picture of 8 bits."""
+    cv2.imwrite(str(tmp_path / "deep.png"), np.full((64, 64), 3000, np.uint16))
+    with RegionPage(open_pictures(str(tmp_path)), tmp_path / "roi.toml", address="127.0.0.1:0") as page:
+        _, jpeg = ask(page, "/picture?number=0")
+    shown = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert shown.mean() == pytest.approx(3000 * 255 / 4095, abs=2)
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onspect.calibration.metrics.image import Confusion, measure_area_intervals, measure_areas
+from onspect.calibration.metrics.image import IMAGE_METRICS, Confusion, measure_area_intervals, measure_areas
 from onspect.calibration.overlap import (
     TrainingImages,
     compare_with_training,
@@ -258,12 +258,12 @@ def move_threshold(
         raise UncalibratedError(
             f"{str(model)!r} has no calibration scores to move its threshold on: run 'onspect calibrate {model} DATA'"
         )
-    good = np.array(old.good_scores)
+    good, areas = np.array(old.good_scores), {metric.name for metric in IMAGE_METRICS}
     trimmed = find_lone_scores(good) if trim else []
     record = dataclasses.replace(
         old,
         counts=old.counts | ({GOOD: len(good) - len(trimmed)} if trimmed else {}),
-        intervals={name: ends for name, ends in old.intervals.items() if name in ("auroc", "aupr")},
+        intervals={name: ends for name, ends in old.intervals.items() if name in areas},
         recalibrated=0,
     )
     pictures = max(len(unpack_fingerprints(old.fingerprints)) - len(trimmed), 0)

@@ -161,6 +161,17 @@ def test_a_verdict_plots_on_its_file_or_a_frame(calibrated: Path, write_image: C
         verdict.plot(np.zeros((3, 3), np.float32))
 
 
+def test_a_verdict_plots_frames_of_12_bits(calibrated: Path) -> None:
+    """Without a white level, the usual bit depth that fits the frame is white, and not black; a white level counts."""
+    frame = np.full((300, 300), 4000, np.uint16)
+    verdict = dataclasses.replace(Inspector(calibrated).inspect(frame), verdict="ok", regions=())
+    assert verdict.plot(frame)[150, 150].tolist() == [round(4000 * 255 / 4095)] * 3
+    assert verdict.plot(frame, white_level=65535)[150, 150].tolist() == [round(4000 * 255 / 65535)] * 3
+    for wrong in (frame[:0], frame.astype(np.float32)):
+        with pytest.raises(ImageError, match="give HxW"):
+            verdict.plot(wrong)
+
+
 def test_a_model_prints_ten_lines(calibrated: Path, uncalibrated: Path) -> None:
     """`ModelInfo` prints as ten lines, with a threshold and without one."""
     lines = repr(read_model_info(calibrated)).splitlines()

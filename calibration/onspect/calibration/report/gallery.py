@@ -14,8 +14,6 @@ from onspect.calibration.figures import Evaluation
 from onspect.calibration.masks import read_mask
 from onspect.calibration.scores import ScoredImage
 from onspect.runtime.errors import DatasetError, ImageError
-from onspect.runtime.images.decode import read_image
-from onspect.runtime.images.preprocess import place, prepare_at
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.verdict import decide
 from onspect.runtime.inspection.visualization import Picture, heat_map, mark_regions, scale_region, to_bgr
@@ -117,20 +115,17 @@ def choose_examples(
 
 
 def _draw(result: ScoredImage, inspector: Inspector) -> Example:
-    try:
-        frame = read_image(result.image.path)
-    except ImageError as error:
+    prepared = inspector.prepare_frame(inspector.read(result.image.path))
+    frame, image, placement = prepared.frame, prepared.image, prepared.placement
+    scored = inspector.infer_frames([prepared])
+    if frame is None or image is None or scored is None:
         raise DatasetError(
-            f"{str(result.image.path)!r} has changed since it was scored: {error}; evaluate again"
-        ) from error
-    preprocess = inspector.info.preprocess
-    placement = place(frame, preprocess)
-    batch = prepare_at(frame, preprocess, placement)[np.newaxis]
+            f"{str(result.image.path)!r} has changed since it was scored: {prepared.error}; evaluate again"
+        )
     height, width = frame.shape[:2]
     scale = _LONGEST_SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    white_level = preprocess.white_level
-    scored, threshold = inspector.infer(batch), inspector.info.threshold
+    threshold, white_level = inspector.info.threshold, inspector.info.preprocess.white_level
     error_map = scored.error_map[0]
     if placement is not None:
         error_map = placement.map_in_frame(error_map, size)
@@ -138,7 +133,7 @@ def _draw(result: ScoredImage, inspector: Inspector) -> Example:
     plain = _resize(to_bgr(frame, white_level), size)
     marked = plain.copy()
     if threshold is not None:
-        found = inspector.judge([frame], scored)[0].verdict.regions
+        found = inspector.judge([prepared], scored)[0].verdict.regions
         mark_regions(marked, [scale_region(region, scale) for region in found], error_map, threshold.map)
     mask = _read_mask(result, height, width)
     if mask is not None:
@@ -146,7 +141,7 @@ def _draw(result: ScoredImage, inspector: Inspector) -> Example:
         _outline(marked, mask)
     pictures = {"image": plain}
     if inspector.reconstructs:
-        pictures["reconstruction"] = _resize(to_bgr(inspector.reconstruct(batch)[0]), size)
+        pictures["reconstruction"] = _resize(to_bgr(inspector.reconstruct(image[np.newaxis])[0]), size)
     shown = {name: _embed(picture) for name, picture in (pictures | {"marks": marked, "error": heat}).items()}
     return Example(result.image.path.name, result.image.kind, result.score, shown, mask is not None)
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.images.decode import Frame
+from onspect.runtime.images.quality import find_white_level
 
 _SIDE = 32
 """Number of areas on each side in which frames are compared."""
@@ -23,7 +24,6 @@ _GAIN = 1.1
 """Ratio of the brightness of two frames up to which they may still repeat each other: lamps flicker."""
 
 _MOST_KNOWN = 1000
-_LEVELS = (255, 1023, 4095, 16383, 65535)
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ class ExposureMeter:
             Sharpness and brightness.
         """
         if frame.dtype != np.uint8:
-            brightest = int(frame.max())
-            self._white = max(self._white, next(level for level in _LEVELS if brightest <= level))
+            self._white = max(self._white, find_white_level(frame))
         white = 255 if frame.dtype == np.uint8 else self._white
         edges = cv2.meanStdDev(cv2.Laplacian(frame, cv2.CV_16S if frame.dtype == np.uint8 else cv2.CV_32F))[1]
         return Exposure(

@@ -41,6 +41,7 @@ _MEASURED = 512  # pixels of the longest side at which exposure and focus are me
 _THUMB = 48  # pixels of the picture that is compared with the last part
 _NEW_PART = 2.0  # smallest mean difference of a new part, in grey levels of 255
 _PAUSE = 0.5  # seconds between two frames of files, which would otherwise end at once
+_WHITE = 65535  # of 16-bit frames, as `teach` takes them
 _CLIPPED = 250  # grey level from which a pixel counts as white
 
 
@@ -179,7 +180,7 @@ class TeachSession:
                 "reason": verdict.reason,
             }
         else:
-            picture, facts = shrink(to_bgr(frame)), None
+            picture, facts = shrink(to_bgr(frame, _WHITE)), None
         if picture is None:
             return number, b"", facts
         return number, to_jpeg(picture), facts
@@ -330,7 +331,7 @@ class TeachSession:
             with self._lock:
                 self._error = str(frame)
             return
-        small = shrink(to_bgr(frame), _MEASURED)
+        small = shrink(to_bgr(frame, _WHITE), _MEASURED)
         brightness, sharpness = measure(small)
         clipped = float((cv2.cvtColor(small, cv2.COLOR_BGR2GRAY) >= _CLIPPED).mean())
         with self._lock:
@@ -362,7 +363,7 @@ class TeachSession:
             raise ChoiceError(f"{str(path)!r} exists already; empty the folder, or restart")
         self._taken.append(path)
         self._taken_number = self._number
-        self._last_taken = _thumb(shrink(to_bgr(frame), _MEASURED))
+        self._last_taken = _thumb(shrink(to_bgr(frame, _WHITE), _MEASURED))
 
     def _teach(self, pictures: list[Path], region: tuple[float, float, float, float] | None) -> None:
         try:

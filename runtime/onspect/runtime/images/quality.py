@@ -8,7 +8,27 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.runtime.images.decode import Frame
 from onspect.runtime.model.schema import Appearance
+
+_WHITES = (255, 1023, 4095, 16383, 65535)
+
+
+def find_white_level(frame: Frame) -> int:
+    """Return the end of the smallest usual bit depth that fits a frame, for pictures of frames without a model.
+
+    Parameters
+    ----------
+    frame
+        HxW or HxWxC, uint8 or uint16.
+
+    Returns
+    -------
+    int
+        255, 1023, 4095, 16383 or 65535; for uint8 always 255.
+    """
+    brightest = 255 if frame.dtype == np.uint8 else int(frame.max())
+    return next(level for level in _WHITES if brightest <= level)
 
 
 def measure(prepared: NDArray[np.uint8]) -> tuple[float, float]:

@@ -131,7 +131,7 @@ class Verdict:
         content["regions"] = tuple(dict(vars(region)) for region in self.regions)
         return content
 
-    def plot(self, frame: Frame | None = None) -> NDArray[np.uint8]:
+    def plot(self, frame: Frame | None = None, *, white_level: int | None = None) -> NDArray[np.uint8]:
         """Return the frame with the verdict and a box around each region.
 
         `Inspection.plot` draws outlines too.
@@ -140,6 +140,8 @@ class Verdict:
         ----------
         frame
             [height, width] or [height, width, 3], uint8 or uint16. None reads the file `source`.
+        white_level
+            Value of a uint16 frame that becomes white. None for the end of the smallest usual bit depth that fits it.
 
         Returns
         -------
@@ -154,7 +156,7 @@ class Verdict:
         from onspect.runtime.images.decode import read_image
         from onspect.runtime.inspection.visualization import draw_boxes  # it imports this module
 
-        return draw_boxes(self, read_image(self.source) if frame is None else frame)
+        return draw_boxes(self, read_image(self.source) if frame is None else frame, white_level)
 
     def _repr_html_(self) -> str:
         """Return the verdict as a small table for a notebook."""

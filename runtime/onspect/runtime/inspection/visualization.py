@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onspect.runtime.atomic import write_atomically
 from onspect.runtime.errors import ImageError, OutputError
 from onspect.runtime.images.decode import Frame
+from onspect.runtime.images.quality import find_white_level
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.regions import Region
 from onspect.runtime.inspection.verdict import Verdict
@@ -33,7 +34,7 @@ _SMALLEST_SIDE = 256  # smaller images are enlarged so that boxes and words can 
 _LARGEST_SIDE = 4096  # but not beyond this: a line camera's 1 x 20000 pixels would take gigabytes
 
 
-def to_bgr(frame: Frame, white_level: int = 65535) -> Picture:
+def to_bgr(frame: Frame, white_level: int | None = None) -> Picture:
     """Convert a frame to 8-bit colour.
 
     Parameters
@@ -41,7 +42,7 @@ def to_bgr(frame: Frame, white_level: int = 65535) -> Picture:
     frame
         [height, width], [height, width, 1] or [height, width, 3]; uint8 or uint16.
     white_level
-        Value of a uint16 frame that becomes 255.
+        Value of a uint16 frame that becomes 255; None for that of `find_white_level`.
 
     Returns
     -------
@@ -49,7 +50,7 @@ def to_bgr(frame: Frame, white_level: int = 65535) -> Picture:
         uint8 [height, width, 3], BGR.
     """
     if frame.dtype == np.uint16:
-        frame = cv2.convertScaleAbs(frame, alpha=255.0 / white_level)
+        frame = cv2.convertScaleAbs(frame, alpha=255.0 / (white_level or find_white_level(frame)))
     if frame.ndim == 3 and frame.shape[2] == 3:
         return np.asarray(frame, np.uint8)
     return np.asarray(cv2.cvtColor(frame.reshape(frame.shape[:2]), cv2.COLOR_GRAY2BGR), np.uint8)
@@ -211,7 +212,7 @@ def scale_region(region: Region, scale: float) -> Region:
     return Region(x, y, right - x, bottom - y, region.peak, area)
 
 
-def draw_boxes(verdict: Verdict, frame: Frame, white_level: int = 65535) -> Picture:
+def draw_boxes(verdict: Verdict, frame: Frame, white_level: int | None = None) -> Picture:
     """Draw a verdict and a box around each of its regions, without an error map.
 
     Parameters
@@ -221,7 +222,7 @@ def draw_boxes(verdict: Verdict, frame: Frame, white_level: int = 65535) -> Pict
     frame
         The frame, [height, width] or [height, width, 3], uint8 or uint16.
     white_level
-        Value of a uint16 frame that becomes 255.
+        Value of a uint16 frame that becomes 255; None for that of `find_white_level`.
 
     Returns
     -------
@@ -233,7 +234,8 @@ def draw_boxes(verdict: Verdict, frame: Frame, white_level: int = 65535) -> Pict
     ImageError
         If the frame has another shape or type.
     """
-    picture = draw_overlay(Inspection(verdict, frame, None, np.inf, white_level))
+    level = white_level or (find_white_level(frame) if _is_drawable(frame) else 255)
+    picture = draw_overlay(Inspection(verdict, frame, None, np.inf, level))
     if picture is None:
         raise ImageError("the frame cannot be drawn: give HxW or HxWx3, uint8 or uint16")
     return picture

@@ -52,7 +52,7 @@ def remember_secret(secret: str, shown: str = "***") -> None:
     from urllib.parse import quote, unquote
 
     global _ordered
-    forms = {secret, unquote(secret), quote(secret, safe=""), json.dumps(secret)[1:-1]}
+    forms = {secret, unquote(secret), quote(secret, safe="", errors="surrogatepass"), json.dumps(secret)[1:-1]}
     forms |= {repr(secret)[1:-1], repr(secret + "'\"")[1:-4]}  # Python escapes text with both quotes in another way
     with _lock:
         for form in forms:

@@ -3,6 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.line import AlarmRule, Health, Voting
@@ -160,3 +162,53 @@ def test_what_is_no_toml_is_refused_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "line.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ChoiceError, match=r"line\.toml' is not text; give the line's configuration, a TOML file"):
         read_config(tmp_path / "line.toml")
+
+
+VALUES = [
+    *(
+        '""',
+        '"a"',
+        '"a\\nb"',
+        '"\\u0000"',
+        "-1",
+        "0",
+        "7",
+        "1e999",
+        "nan",
+        "true",
+        "[]",
+        "[1]",
+        "[nan, inf]",
+        "{}",
+        '["ng"]',
+    ),
+    *("1979-05-27", str(2**70), "0.1", "[[]]", '{ file = "a.onnx" }', "=", ""),
+]
+EDITS = st.lists(
+    st.tuples(
+        st.integers(0, WHOLE.count("\n") - 1), st.sampled_from(["", "twice", "text", *VALUES]), st.text(max_size=5)
+    ),
+    max_size=4,
+)
+
+
+@given(edits=EDITS)
+def test_any_configuration_is_read_or_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, edits: list[tuple[int, str, str]]
+) -> None:
+    """A configuration with lines that are gone, twice, or have other values is read, or refused in one line."""
+    lines = WHOLE.replace("env:ONSPECT_TEST_TOKEN", "open sesame").splitlines()
+    for number, change, text in edits:
+        key, equals, _ = lines[number].partition(" = ")
+        if change == "twice":
+            lines[number] += f"\n{lines[number]}"
+        elif change == "text":
+            lines[number] += text
+        else:
+            lines[number] = f"{key} = {change}" if equals and change else ""
+    path = tmp_path_factory.getbasetemp() / "line.toml"
+    path.write_text("\n".join(lines), encoding="utf-8", errors="surrogateescape")
+    try:
+        assert isinstance(read_config(path), LineConfig)
+    except ChoiceError as error:
+        assert "\n" not in str(error)  # noqa: PT017 - some are read

@@ -51,7 +51,7 @@ LAST_PART: dict[str, tuple[str, Callable[[Verdict], Any]]] = {
 }
 """The variables below ``LastPart``: type and value."""
 
-_COUNTS = ("captured", "judged", "dropped", "faulted", "empty", "ok", "ng", "review", "fault")
+_COUNTS = ("captured", "judged", "dropped", "faulted", "empty", *JUDGEMENTS)
 
 LINE: dict[str, tuple[str, Callable[[LineStatus], Any]]] = {
     "Running": ("Boolean", lambda status: status.running),

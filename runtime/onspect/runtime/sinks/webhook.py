@@ -56,7 +56,7 @@ class WebhookSink(Sink):
         parts = urlsplit(url)
         self.shown = show_webhook(url)
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        self._secret = None if secret is None else secret.encode()
+        self._secret = None if secret is None else secret.encode(errors="surrogateescape")
         host, port = str(parts.hostname), parts.port
         self._connection: http.client.HTTPConnection
         if parts.scheme == "https":
@@ -213,7 +213,7 @@ def open_webhook(text: str, *, timeout: float = _TIMEOUT) -> WebhookSink:
             f"the sink {shown!r} has a user or password before its host, where other users of this machine can read "
             "them; sign the requests with #secret=env:NAME instead, or give the whole address as env:NAME"
         )
-    if not url.isascii() or any(letter.isspace() for letter in url):
+    if not (url.isascii() and url.isprintable()) or " " in url:
         raise ChoiceError(f"the sink {shown!r} has letters that a URL cannot have; write them as %XX")
     options = Options(fragment, _OPTIONS, shown)
     if "ca" in options and parts.scheme != "https":

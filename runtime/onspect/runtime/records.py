@@ -1,4 +1,4 @@
-"""Parse JSON objects into frozen dataclasses, checked field by field."""
+"""Frozen dataclasses: parsed from JSON and checked field by field, or made quickly."""
 
 from __future__ import annotations
 
@@ -9,6 +9,43 @@ import typing
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+def quick_init(kind: type[T]) -> type[T]:
+    """Decorate a frozen dataclass, so that an instance is made in less than half of the time.
+
+    The usual `__init__` of a frozen dataclass calls `object.__setattr__` for each field. This one has the same
+    parameters and stores the fields in the instance's dictionary. It is for classes that are made for each frame.
+
+    Parameters
+    ----------
+    kind
+        The dataclass.
+
+    Returns
+    -------
+    type[T]
+        The same class.
+
+    Raises
+    ------
+    TypeError
+        If the class has what this `__init__` does not do: `__post_init__`, slots, a default factory, or a field that is
+        given by keyword only or not at all.
+    """
+    known = dataclasses.fields(kind)  # type: ignore[arg-type]
+    plain = all(field.init and not field.kw_only and field.default_factory is dataclasses.MISSING for field in known)
+    if not plain or hasattr(kind, "__post_init__") or "__slots__" in vars(kind):
+        raise TypeError(f"{kind.__name__} does more than store its fields; use dataclass alone")
+    names = [field.name for field in known]
+    lines = [f"def __init__(self, {', '.join(names)}):", "  facts = self.__dict__"]
+    made: dict[str, Any] = {}
+    exec("\n".join([*lines, *(f"  facts[{name!r}] = {name}" for name in names)]), made)  # noqa: S102 - as dataclass does
+    usual, quick = vars(kind)["__init__"], made["__init__"]
+    quick.__defaults__, quick.__annotations__ = usual.__defaults__, usual.__annotations__
+    quick.__qualname__, quick.__module__ = usual.__qualname__, kind.__module__
+    setattr(kind, "__init__", quick)  # noqa: B010 - mypy forbids the assignment
+    return kind
 
 
 def parse_dataclass(kind: type[T], content: Any) -> T:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
+import pickle
 import types
 import typing
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
@@ -26,7 +29,7 @@ from onspect.runtime.model.schema import (
     Threshold,
     Tiling,
 )
-from onspect.runtime.records import parse_dataclass
+from onspect.runtime.records import parse_dataclass, quick_init
 from onspect.runtime.status import LineStatus
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
@@ -170,3 +173,43 @@ def test_a_record_is_read_as_it_was_written(kind: type[Any], data: st.DataObject
     written = json.loads(json.dumps(content, allow_nan=False))
     assert parse_dataclass(kind, written) == record
     assert parse_dataclass(kind, written | {"of a later release": [1, {}]}) == record
+
+
+@quick_init
+@dataclass(frozen=True)
+class Quick:
+    """A class with a default, whose instances are made quickly."""
+
+    first: int
+    second: str = "usual"
+
+
+def test_a_class_that_is_made_quickly_is_an_ordinary_dataclass() -> None:
+    """Parameters, defaults, equality, replacement, pickling and the protection of fields are those of a dataclass."""
+    one = Quick(1)
+    assert one == Quick(first=1, second="usual")
+    assert (
+        dataclasses.replace(one, second="other") == Quick(1, "other") == pickle.loads(pickle.dumps(Quick(1, "other")))
+    )
+    assert str(inspect.signature(Quick)) == "(first: 'int', second: 'str' = 'usual') -> None"
+    for wrong in ({}, {"first": 1, "third": 2}):
+        with pytest.raises(TypeError, match=r"Quick\.__init__\(\)"):
+            Quick(**wrong)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.first = 2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        dataclasses.make_dataclass("Factory", [("items", list, field(default_factory=list))], frozen=True),
+        dataclasses.make_dataclass("Keyword", [("item", int)], frozen=True, kw_only=True),
+        dataclasses.make_dataclass("Slots", [("item", int)], frozen=True, slots=True),
+        dataclasses.make_dataclass("Checked", [("item", int)], frozen=True, namespace={"__post_init__": print}),
+    ],
+    ids=lambda kind: kind.__name__,
+)
+def test_what_a_quick_init_would_leave_out_is_refused(kind: type[Any]) -> None:
+    """A class whose usual `__init__` does more than store its fields is refused."""
+    with pytest.raises(TypeError, match="does more than store its fields"):
+        quick_init(kind)

@@ -24,11 +24,13 @@ from onspect.runtime.inspection.verdict import FrameContext, Judgement, Verdict,
 from onspect.runtime.model.file import ModelFile
 from onspect.runtime.model.schema import ModelInfo, Rectangle, Threshold
 from onspect.runtime.model.session import LoadedModel, load_model
+from onspect.runtime.records import quick_init
 
 if TYPE_CHECKING:
     from onspect.runtime.images.placement import Placement
 
 
+@quick_init
 @dataclass(frozen=True)
 class Inspection:
     """A verdict with its frame and error map."""
@@ -145,6 +147,7 @@ class Inspection:
         return cls(verdict, frame=None, error_map=None, map_threshold=math.inf, white_level=65535)
 
 
+@quick_init
 @dataclass(frozen=True)
 class Scored:
     """The model's output for a batch. Higher values are worse."""
@@ -203,6 +206,7 @@ class Scored:
         ]
 
 
+@quick_init
 @dataclass(frozen=True)
 class Prepared:
     """A frame that is prepared for a verdict."""

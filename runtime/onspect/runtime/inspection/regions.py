@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.model.schema import Threshold
+from onspect.runtime.records import quick_init
 
 if TYPE_CHECKING:
     from onspect.runtime.images.placement import Placement
@@ -21,7 +22,8 @@ _SHEET = 1 << 16  # pixels of maps that are searched for regions together
 _MANY_LABELS = 65535  # most regions that 16 bits can count, which is twice as fast as 32
 
 
-@dataclass(frozen=True, init=False)
+@quick_init
+@dataclass(frozen=True)
 class Region:
     """A connected part of the error map at or above the threshold, in pixels of the source image."""
 
@@ -42,11 +44,6 @@ class Region:
 
     area: int
     """Area in square pixels, at least 1."""
-
-    def __init__(self, x: int, y: int, width: int, height: int, peak: float, area: int) -> None:
-        facts = vars(self)  # the __init__ of a frozen dataclass takes twice as long, and there are many regions
-        facts["x"], facts["y"], facts["width"], facts["height"] = x, y, width, height
-        facts["peak"], facts["area"] = peak, area
 
 
 def find_regions(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from onspect.runtime.inspection.regions import Region
 from onspect.runtime.model.schema import Threshold
+from onspect.runtime.records import quick_init
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +67,7 @@ class FrameContext:
     """Seconds on `time.perf_counter` at capture, or when the file was opened. The latency counts from here."""
 
 
+@quick_init
 @dataclass(frozen=True)
 class Verdict:
     """The verdict on one part. `to_json` gives one line of a JSONL file."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from onspect.runtime.errors import ImageError
+from onspect.runtime.records import quick_init
 from onspect.runtime.sources.base import Capture, Source
 
 Policy = Literal["latest", "every", "wait"]
@@ -64,6 +65,7 @@ class FrameCounts:
     """Frames that show no part of their own."""
 
 
+@quick_init
 @dataclass(frozen=True)
 class QueuedFrame:
     """A capture and the source that it came from."""

@@ -11,9 +11,11 @@ from typing import Self
 
 from onspect.runtime.errors import ImageError
 from onspect.runtime.images.decode import Frame
+from onspect.runtime.records import quick_init
 from onspect.runtime.status import SourceState
 
 
+@quick_init
 @dataclass(frozen=True)
 class Capture:
     """One frame with its origin. Fields that are None are unknown to the source."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from onspect.runtime.errors import OnspectError
@@ -22,6 +22,7 @@ PIECES = st.lists(SIGNS | WORDS | st.text(max_size=4), max_size=10).map("".join)
 
 @pytest.mark.parametrize("prefix", [*PREFIXES, "", "0?"])
 @given(rest=PIECES)
+@example(rest="//host/line/\udce4")
 def test_any_address_is_opened_or_refused_in_one_line(prefix: str, rest: str) -> None:
     """No address ends in another error than ours, and the message is one line. Nothing is written or connected."""
     forget_secrets()

@@ -79,6 +79,27 @@ def parse_dataclass(kind: type[T], content: Any) -> T:
     return kind(**{name: _parse(hints[name], value, name) for name, value in content.items() if name in known})
 
 
+def to_float(value: object) -> float | None:
+    """Return a number of a JSON or TOML file as a float.
+
+    Parameters
+    ----------
+    value
+        The value.
+
+    Returns
+    -------
+    float or None
+        The number, infinite if a whole number is too large for a float; None if the value is not a number.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
 def _all_finite(values: list[Any]) -> bool:
     """Return whether all values are finite floats. This is the usual case, and needs no check one by one."""
     return all(type(value) is float for value in values) and all(map(math.isfinite, values))
@@ -101,8 +122,8 @@ def _parse(kind: Any, value: Any, name: str) -> Any:
         return tuple(_parse(arguments[0], item, name) for item in value)
     if origin is dict and isinstance(value, dict):
         return {key: _parse(arguments[1], item, name) for key, item in value.items()}
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
+    if kind is float and (number := to_float(value)) is not None and math.isfinite(number):
+        return number
     if kind in (int, str, bool) and type(value) is kind:
         return value
     raise TypeError(f"{name} is {value!r}")

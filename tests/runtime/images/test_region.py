@@ -107,6 +107,7 @@ def test_file_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("[ignore]\ncircles = []", "has the unknown key 'circles'"),
         ("[reference]\nturn = 200", "largest rotation is 200"),
         ("[reference]\nturn = true", "give a number"),
+        (f"[reference]\nturn = 1{'0' * 400}", "is inf degrees; give 0 to 180"),
         ("[reference]\nscale = 0.5", "largest change of size is 0.5"),
         ("[reference]\npatch = [1, 2, 3, 0]", "at least 1"),
         ("rectangles = [", "is not TOML"),

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from onspect.runtime.errors import ChoiceError
@@ -164,6 +164,8 @@ def test_what_is_no_toml_is_refused_with_its_line(tmp_path: Path) -> None:
         read_config(tmp_path / "line.toml")
 
 
+LONG = WHOLE.splitlines().index("timeout = 0.5")
+
 VALUES = [
     *(
         '""',
@@ -182,7 +184,7 @@ VALUES = [
         "{}",
         '["ng"]',
     ),
-    *("1979-05-27", str(2**70), "0.1", "[[]]", '{ file = "a.onnx" }', "=", ""),
+    *("1979-05-27", str(2**70), "9" * 400, "0.1", "[[]]", '{ file = "a.onnx" }', "=", ""),
 ]
 EDITS = st.lists(
     st.tuples(
@@ -193,6 +195,7 @@ EDITS = st.lists(
 
 
 @given(edits=EDITS)
+@example(edits=[(LONG, "9" * 400, "")])
 def test_any_configuration_is_read_or_refused_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, edits: list[tuple[int, str, str]]
 ) -> None:

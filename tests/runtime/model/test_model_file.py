@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from onspect.runtime.errors import ModelFileError
 from onspect.runtime.inspection.inspector import Inspector
@@ -20,7 +22,7 @@ from onspect.runtime.model.file import read_model_file, read_model_info, restamp
 from onspect.runtime.model.schema import Calibration, ModelInfo, SourceLimits, Threshold
 from onspect.runtime.records import parse_dataclass
 
-from ...tiny_model import SIDE, build_graph
+from ...tiny_model import SIDE, build_graph, make_info
 
 EVIDENCE = Calibration("99% of good", "line 3", {"good": 5}, None, None, 0, 0, 5, 0, "f" * 32, "2026-02-01T00:00:00Z")
 
@@ -93,7 +95,7 @@ def test_unknown_keys_are_left_out(tiny_info: Callable[..., ModelInfo]) -> None:
     assert parse_dataclass(ModelInfo, json.loads(json.dumps(info.to_dict() | {"colour_of_the_sky": "grey"}))) == info
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.1", True])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.1", True, pytest.param(10**400, id="huge")])
 def test_threshold_that_is_no_finite_number_is_refused(calibrated: Path, value: object) -> None:
     """A threshold of NaN, with which no part would ever be ng, is refused as damage."""
     rewrite_metadata(calibrated, lambda content: content.update(threshold={"score": value, "map": 0.1}))
@@ -262,3 +264,32 @@ def test_what_a_killed_stamp_left_is_swept(tmp_path: Path, write_tiny_model: Cal
     restamp(read_model_file(path), Threshold(2.0, 2.0), EVIDENCE)
     assert set(tmp_path.iterdir()) == {path, other, young, foreign}
     assert not old.exists()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.just(10**400) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@given(data=st.data(), value=JSON)
+def test_any_metadata_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, value: object
+) -> None:
+    """Metadata with any other value at any place is read, or refused with ModelFileError in one line."""
+    info = make_info(threshold=Threshold(0.1, 0.1), source=SourceLimits((1, 3), (10, 20), None))
+    content = json.loads(json.dumps(dataclasses.replace(info, calibration=EVIDENCE).to_dict()))
+    holder, name = content, data.draw(st.sampled_from(sorted(content)))
+    while isinstance(holder[name], dict) and holder[name] and not data.draw(st.booleans()):
+        holder = holder[name]
+        name = data.draw(st.sampled_from(sorted(holder)))
+    holder[name] = value
+    model = onnx.load_from_string(stamp(build_graph(), info, []))
+    next(entry for entry in model.metadata_props if entry.key == "onspect").value = json.dumps(content)
+    path = tmp_path_factory.getbasetemp() / "part.onnx"
+    path.write_bytes(model.SerializeToString())
+    try:
+        assert describe(read_model_file(path))
+    except ModelFileError as error:
+        assert "\n" not in str(error)  # noqa: PT017 - some are read

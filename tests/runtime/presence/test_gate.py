@@ -231,6 +231,7 @@ def test_settings_are_read_back_as_written(tmp_path: Path) -> None:
         ("window = [8]", "window is [8]"),
         ("speed = -1", "speed is -1; give a number from 0"),
         ("area = inf", "area is inf; give a number from 1"),
+        (f"area = 1{'0' * 400}", "give a number from 1"),
         ("sped = 1", "'sped' is not known"),
         ("parts = 0", "parts is 0"),
         ("region = [0, 0, 4, 4]", "at least 16 pixels"),

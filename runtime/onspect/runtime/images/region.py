@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.model.schema import Polygon, Preprocess, Rectangle, RegionOfInterest
+from onspect.runtime.records import to_float
 
 _NAMES = {
     "": ("frame", "rectangles", "polygons", "mask", "ignore", "reference"),
@@ -452,9 +453,10 @@ def check_reference(reference: Reference) -> Reference:
 
 
 def _number(value: object, where: str) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    number = to_float(value)
+    if number is None:
         raise ChoiceError(f"{where} is {value!r}; give a number")
-    return float(value)
+    return number
 
 
 def _format(value: Any) -> str:

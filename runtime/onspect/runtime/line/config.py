@@ -20,6 +20,7 @@ from onspect.runtime.line.frame_queue import Policy
 from onspect.runtime.line.views import Join
 from onspect.runtime.line.voting import Rule, Voting
 from onspect.runtime.model.providers import CHOICES
+from onspect.runtime.records import to_float
 
 if TYPE_CHECKING:
     from onspect.runtime.presence.settings import PresenceSettings
@@ -186,10 +187,9 @@ class _Table:
         if key not in self._content:
             return None
         value = self._content.pop(key)
-        fits = isinstance(value, kind) and not isinstance(value, bool)
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
-        if not fits or value == "":
+        if kind is float and (number := to_float(value)) is not None:
+            return number
+        if not isinstance(value, kind) or isinstance(value, bool) or value == "":
             words = {str: "a text", int: "a whole number", float: "a number", list: "a list"}
             raise self.wrong(key, f"is {redact(repr(value))}, and {words[kind]} is expected")
         return value

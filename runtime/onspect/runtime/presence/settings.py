@@ -14,6 +14,7 @@ from typing import Any
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.explain import explaining
 from onspect.runtime.model.schema import Rectangle
+from onspect.runtime.records import to_float
 
 _NUMBERS: dict[str, tuple[float, float]] = {
     "learn": (0.1, 60.0),
@@ -202,8 +203,8 @@ def format_presence(settings: PresenceSettings) -> str:
 
 def _number(key: str, value: object) -> float:
     low, high = _NUMBERS[key]
-    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    if not low <= number <= high or math.isinf(number):
+    number = to_float(value)
+    if number is None or not low <= number <= high or math.isinf(number):
         limits = f"from {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
         raise ChoiceError(f"{key} is {value!r}; give a number {limits}")
     return number

@@ -99,7 +99,7 @@ def read_topic(address: Address, what: str = "sink") -> str:
         If there is no topic, or it has the wildcards of a subscription.
     """
     topic = address.path.rstrip("/")
-    if not topic or any(sign in topic for sign in "#+\0"):
+    if not topic or any(sign in "#+\0" or "\ud800" <= sign <= "\udfff" for sign in topic):  # the latter: not UTF-8
         raise ChoiceError(f"the {what} {address.shown!r} needs a topic without + and #: mqtt://HOST/factory/line-1")
     return topic
 

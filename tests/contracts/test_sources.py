@@ -18,7 +18,7 @@ from onspect.runtime.errors import ChoiceError, ImageError
 from onspect.runtime.images.decode import quieten_opencv
 from onspect.runtime.sources import Source, open_source
 from onspect.runtime.sources.fake import FakeSource
-from onspect.runtime.sources.registry import SOURCES
+from onspect.runtime.sources.registry import CAMERA, SOURCES
 
 PICTURE = cv2.imencode(".png", np.full((32, 32), 128, np.uint8))[1].tobytes()
 
@@ -43,13 +43,24 @@ def _open_folder(folder: Path) -> Source:
     return open_source(str(folder))
 
 
-def _open_video(folder: Path) -> Source:
-    path = folder / "x.avi"
+def _write_video(path: Path) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
     for number in range(5):
         writer.write(np.full((48, 64, 3), 20 * number, np.uint8))
     writer.release()
-    return open_source(str(path))
+    return path
+
+
+def _open_video(folder: Path) -> Source:
+    return open_source(str(_write_video(folder / "x.avi")))
+
+
+@contextmanager
+def _open_webcam(folder: Path) -> Iterator[Source]:
+    path, capture = str(_write_video(folder / "camera.avi")), cv2.VideoCapture
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cv2, "VideoCapture", lambda *arguments: capture(path))
+        yield open_source("0")
 
 
 def _open_watch(folder: Path) -> Source:
@@ -84,6 +95,7 @@ def _open_fake(folder: Path) -> Source:
 CASES = (
     SourceCase("folder", _open_folder),
     SourceCase("video", _open_video),
+    SourceCase("NUMBER", _open_webcam),
     SourceCase("fake", _open_fake),
     SourceCase("watch:", _open_watch, again=False),
     SourceCase("rtsp://", _open_stream, extra="av"),
@@ -110,9 +122,10 @@ def source(case: SourceCase, tmp_path: Path) -> Iterator[Source]:
 
 
 def test_every_source_of_the_registry_is_here() -> None:
-    """Each row of the registry has a contract."""
+    """Each row of the registry has a contract, and so have a camera of the machine, a folder and a video."""
     tested = {case.prefix for case in CASES}
     assert [row.forms for row in SOURCES if not tested.intersection(row.prefixes)] == []
+    assert tested >= {CAMERA.forms[0], "folder", "video"}
 
 
 def test_captures_are_whole(source: Source) -> None:

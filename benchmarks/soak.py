@@ -45,7 +45,7 @@ from services import Broker
 from onspect.runtime.dashboard import Dashboard
 from onspect.runtime.images.decode import quieten_opencv
 from onspect.runtime.inspection.inspector import Inspection, Inspector
-from onspect.runtime.inspection.verdict import JUDGEMENTS
+from onspect.runtime.judgement import JUDGEMENTS
 from onspect.runtime.line import Health, Line, Models
 from onspect.runtime.line.build import queue_sinks
 from onspect.runtime.line.memory import keep_memory_together

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from onspect.runtime.errors import ChoiceError
+from onspect.runtime.judgement import Judgement
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Latency:
     """Number of frames."""
 
 
-Now = Literal["waiting", "ok", "ng", "review", "fault", "lost"]
+Now = Literal["waiting", Judgement, "lost"]
 """What a line shows now.
 
 ``lost``: a camera is away; this precedes all others. ``waiting``: no part for `FADE_S` seconds, or none yet. Otherwise

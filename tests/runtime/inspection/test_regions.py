@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from onspect.runtime.inspection.regions import Region, find_regions, find_regions_of_batch
-from onspect.runtime.inspection.verdict import Judgement
+from onspect.runtime.judgement import Judgement
 from onspect.runtime.model.schema import Threshold
 
 Map = NDArray[np.float32]

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from onspect.runtime.inspection.regions import Region, find_regions, find_regions_of_batch
-from onspect.runtime.inspection.verdict import JUDGEMENTS, WORST_FIRST, Judgement, Verdict, decide
+from onspect.runtime.inspection.verdict import Verdict, decide
+from onspect.runtime.judgement import JUDGEMENTS, WORST_FIRST, Judgement
 from onspect.runtime.model.schema import Threshold
 
 VERDICT = Verdict(

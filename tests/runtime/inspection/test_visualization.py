@@ -15,8 +15,8 @@ from onspect.runtime.errors import ImageError, OutputError
 from onspect.runtime.images.placement import Placement
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.regions import Region
-from onspect.runtime.inspection.verdict import Judgement
 from onspect.runtime.inspection.visualization import mark_regions
+from onspect.runtime.judgement import Judgement
 
 from ..verdicts import inspection as inspect_part
 

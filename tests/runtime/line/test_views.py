@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.inspection.verdict import WORST_FIRST, Judgement, Verdict
+from onspect.runtime.inspection.verdict import Verdict
+from onspect.runtime.judgement import WORST_FIRST, Judgement
 from onspect.runtime.line import Line, Models, Voting
 from onspect.runtime.line.views import Join, ViewJoiner
 from onspect.runtime.sources.fake import FakeSource

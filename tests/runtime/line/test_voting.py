@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.inspection.verdict import Judgement, Verdict
+from onspect.runtime.inspection.verdict import Verdict
+from onspect.runtime.judgement import Judgement
 from onspect.runtime.line.voting import Rule, Voter, Voting
 
 PICTURE = np.full((8, 8), 4095, np.uint16)

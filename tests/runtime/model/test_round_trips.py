@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from onspect.runtime.errors import FAULT_CODES
 from onspect.runtime.inspection.regions import Region
-from onspect.runtime.inspection.verdict import Judgement, Verdict, parse_verdict
+from onspect.runtime.inspection.verdict import Verdict, parse_verdict
+from onspect.runtime.judgement import Judgement
 from onspect.runtime.model.schema import (
     Alignment,
     Bfloat16Margin,

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from onspect.runtime.inspection.verdict import Judgement
+from onspect.runtime.judgement import Judgement
 from onspect.runtime.signals.ejector import Ejector, EjectorRule
 
 

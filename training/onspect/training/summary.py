@@ -21,9 +21,9 @@ _OBJECTIVES = {
     "aae": "the paper's mean squared error (Eq. 2) and its critic of latent vectors (section 2.3)",
 }
 _SCORES = {
-    "mse": "its mean (Eq. 2)",
-    "relative": "its highest place, relative to the error of good parts there",
-    FEATURES: "of the features, its highest places, relative to that of good parts",
+    "mse": "the mean reconstruction error (Eq. 2)",
+    "relative": "the highest reconstruction error, relative to that of good parts there",
+    FEATURES: "the highest reconstruction errors of the features, relative to those of good parts",
 }
 
 
@@ -41,6 +41,7 @@ def describe(record: RunRecord) -> str:
         Several lines of text.
     """
     config, network, data = record.config, record.config.network, record.data
+    score = PRESETS[config.preset].score
     if config.backbone:
         subject, preset, tiles = f" of the features of {config.backbone}", "", ""
         layers = f", of {network.channels} components of the features at each place;"
@@ -61,7 +62,7 @@ def describe(record: RunRecord) -> str:
         f"objective {_OBJECTIVES[network.variant]}{layers} r {network.hidden}, n_z {network.latent}, {parameters:,} "
         f"parameters; {count_of(config.epochs, 'epoch')} of batch {batch}, {config.optimizer} at "
         f"{config.learning_rate:g} ({config.schedule}){augmentation}, seed {config.seed}\n"
-        f"score: the reconstruction error, {_SCORES[PRESETS[config.preset].score]}"
+        f"score: {_SCORES.get(score, score)}"
     )
 
 

@@ -131,7 +131,7 @@ def conclude(counts: Mapping[str, int], reasons: Mapping[str, int] | None = None
     SourceError
         If no image could be judged.
     """
-    from onspect.runtime.inspection.verdict import JUDGEMENTS
+    from onspect.runtime.judgement import JUDGEMENTS
 
     total = sum(counts.values())
     parts = ", ".join(f"{counts[name]} {name}" for name in JUDGEMENTS if counts[name])

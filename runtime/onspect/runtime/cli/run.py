@@ -13,6 +13,7 @@ from onspect.runtime.cli.base import PictureCommand, say, usage_errors, wrap
 from onspect.runtime.cli.options import conclude, describe_reasons, overlay_options, overlay_sinks
 from onspect.runtime.errors import SourceError
 from onspect.runtime.images.files import list_images
+from onspect.runtime.judgement import JUDGEMENTS
 from onspect.runtime.model.providers import CHOICES
 
 if TYPE_CHECKING:
@@ -290,7 +291,7 @@ def _run_line(config: LineConfig, drawn: list[Sink]) -> None:
         say(f"stopped after {judged + status.fault} images")
         raise click.exceptions.Exit(1)
     else:
-        conclude({"ok": status.ok, "ng": status.ng, "review": status.review, "fault": status.fault}, line.fault_reasons)
+        conclude({name: getattr(status, name) for name in JUDGEMENTS}, line.fault_reasons)
 
 
 def _draw_overlays(config: LineConfig, folder: Path | None, style: str, ending: str) -> list[Sink]:

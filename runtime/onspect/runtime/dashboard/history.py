@@ -14,7 +14,7 @@ import numpy as np
 
 from onspect.runtime.dashboard.screen import shrink, to_jpeg
 from onspect.runtime.errors import OutputError
-from onspect.runtime.inspection.verdict import JUDGEMENTS
+from onspect.runtime.judgement import JUDGEMENTS
 from onspect.runtime.sinks.history import read_recent, yield_per_hour
 
 _LOG = logging.getLogger("onspect")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from onspect.runtime.inspection.verdict import JUDGEMENTS
+from onspect.runtime.judgement import JUDGEMENTS
 from onspect.runtime.labels.audit import Change
 from onspect.runtime.sinks.history_search import Filter, Place, Summary, rank_places, summarize
 

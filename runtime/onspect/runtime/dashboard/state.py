@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.inspection.verdict import JUDGEMENTS, Verdict
+from onspect.runtime.inspection.verdict import Verdict
+from onspect.runtime.judgement import JUDGEMENTS
 from onspect.runtime.status import LineStatus, describe_moment
 
 View = Literal["latest", "rejected"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from onspect.runtime.judgement import JUDGEMENTS
 from onspect.runtime.records import parse_dataclass
 
 State = Literal["running", "stopped", "lost", "stale", "unreadable"]
@@ -83,7 +84,7 @@ class LineReport:
         return self.state == "stopped" or (self.state == "running" and self.alarm is None and self.drift is None)
 
 
-_SAME = ("model", "recipe", "threshold", "ok", "ng", "review", "fault", "drift", "alarm")
+_SAME = ("model", "recipe", "threshold", *JUDGEMENTS, "drift", "alarm")
 """Fields that status message and report share."""
 
 

@@ -20,7 +20,8 @@ from onspect.runtime.errors import ImageError, ModelFileError, UncalibratedError
 from onspect.runtime.images.decode import Frame, read_image, read_or_error
 from onspect.runtime.images.preprocess import check_size, place, prepare, prepare_at
 from onspect.runtime.inspection.regions import Region, find_regions_of_batch, move_to_frame
-from onspect.runtime.inspection.verdict import FrameContext, Judgement, Verdict, decide, now
+from onspect.runtime.inspection.verdict import FrameContext, Verdict, decide, now
+from onspect.runtime.judgement import Judgement
 from onspect.runtime.model.file import ModelFile
 from onspect.runtime.model.schema import ModelInfo, Rectangle, Threshold
 from onspect.runtime.model.session import LoadedModel, load_model

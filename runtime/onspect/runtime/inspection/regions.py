@@ -16,7 +16,7 @@ from onspect.runtime.records import quick_init
 
 if TYPE_CHECKING:
     from onspect.runtime.images.placement import Placement
-    from onspect.runtime.inspection.verdict import Judgement
+    from onspect.runtime.judgement import Judgement
 
 _SHEET = 1 << 16  # pixels of maps that are searched for regions together
 _MANY_LABELS = 65535  # most regions that 16 bits can count, which is twice as fast as 32

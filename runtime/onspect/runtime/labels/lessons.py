@@ -19,7 +19,7 @@ from onspect.runtime.errors import ChoiceError, DatasetError, ModelFileError, On
 from onspect.runtime.explain import explaining
 from onspect.runtime.images.decode import decode_image
 from onspect.runtime.inspection.inspector import Inspector
-from onspect.runtime.inspection.verdict import Judgement
+from onspect.runtime.judgement import Judgement
 from onspect.runtime.labels.audit import Change
 from onspect.runtime.labels.store import LabelStore, StoredPicture, check_name
 from onspect.runtime.model.schema import Threshold

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from onspect.runtime.inspection.verdict import JUDGEMENTS, Judgement
+from onspect.runtime.judgement import JUDGEMENTS, Judgement
 
 
 @dataclass(frozen=True)

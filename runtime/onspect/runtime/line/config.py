@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from onspect.runtime.credentials import redact, resolve_secret
 from onspect.runtime.errors import ChoiceError, OnspectError
 from onspect.runtime.explain import explaining
-from onspect.runtime.inspection.verdict import Judgement
+from onspect.runtime.judgement import WORST_FIRST
 from onspect.runtime.line.alarm import AlarmRule
 from onspect.runtime.line.frame_check import Health
 from onspect.runtime.line.frame_queue import Policy
@@ -375,7 +375,7 @@ def _read_ejector(content: object) -> EjectorRule:
         pulse, rejects = table.seconds("pulse_ms", 1), table.take("rejects", list)
     if (parts is None) == (delay is None):
         raise table.wrong("parts", "or delay_ms must be given, and not both: parts or time between camera and gate")
-    allowed: tuple[Judgement, ...] = ("ng", "fault", "review")
+    allowed = [name for name in WORST_FIRST if name != "ok"]
     if rejects is not None and (not rejects or any(one not in allowed for one in rejects)):
         raise table.wrong("rejects", f"is {rejects!r}; give a list of {', '.join(allowed)}")
     return EjectorRule(parts, delay, pulse, EjectorRule.rejects if rejects is None else tuple(rejects))

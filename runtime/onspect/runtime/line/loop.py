@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from onspect.runtime.drift.watch import DriftWatch
 from onspect.runtime.errors import ChoiceError, GapError, ImageError
 from onspect.runtime.inspection.inspector import Inspection, Inspector
-from onspect.runtime.inspection.verdict import JUDGEMENTS, WORST_FIRST, now
+from onspect.runtime.inspection.verdict import now
+from onspect.runtime.judgement import JUDGEMENTS, WORST_FIRST
 from onspect.runtime.line.alarm import Alarm, AlarmRule
 from onspect.runtime.line.examiner import Examiner
 from onspect.runtime.line.frame_check import Health

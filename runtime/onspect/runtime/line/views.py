@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.inspection.verdict import WORST_FIRST
+from onspect.runtime.judgement import WORST_FIRST
 
 Join = Literal["part", "trigger"]
 """How the views of one part are recognised: by the part id, or by the time of their captures."""

@@ -10,7 +10,7 @@ from typing import Literal
 
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.inspection.verdict import WORST_FIRST, Judgement
+from onspect.runtime.judgement import WORST_FIRST, Judgement
 from onspect.runtime.line.frame_queue import Policy
 from onspect.runtime.line.views import Join, as_fault
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from onspect.runtime.inspection.verdict import Judgement
+from onspect.runtime.judgement import Judgement
 
 
 @dataclass(frozen=True)

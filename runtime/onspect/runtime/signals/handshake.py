@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from onspect.runtime.errors import ImageError
-from onspect.runtime.inspection.verdict import WORST_FIRST, Judgement
+from onspect.runtime.judgement import WORST_FIRST, Judgement
 from onspect.runtime.signals.base import Inputs
 
 Phase = Literal["release", "idle", "busy", "valid"]

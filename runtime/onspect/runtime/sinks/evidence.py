@@ -19,8 +19,9 @@ from onspect.runtime.credentials import redact
 from onspect.runtime.errors import OutputError
 from onspect.runtime.explain import explaining
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.inspection.verdict import WORST_FIRST, Judgement, Verdict, now
+from onspect.runtime.inspection.verdict import Verdict, now
 from onspect.runtime.inspection.visualization import draw_overlay
+from onspect.runtime.judgement import WORST_FIRST, Judgement
 from onspect.runtime.sinks.base import Delivery, Sink
 
 GOES_FIRST = WORST_FIRST[::-1]

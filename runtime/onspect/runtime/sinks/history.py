@@ -13,7 +13,8 @@ from pathlib import Path
 
 from onspect.runtime.errors import OutputError
 from onspect.runtime.explain import explaining
-from onspect.runtime.inspection.verdict import Judgement, Verdict, parse_verdict
+from onspect.runtime.inspection.verdict import Verdict, parse_verdict
+from onspect.runtime.judgement import Judgement
 from onspect.runtime.sinks.columns import COLUMNS
 
 

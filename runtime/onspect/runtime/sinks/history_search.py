@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from onspect.runtime.errors import ChoiceError
-from onspect.runtime.inspection.verdict import JUDGEMENTS, Judgement
+from onspect.runtime.judgement import JUDGEMENTS, Judgement
 from onspect.runtime.sinks.history import Record, match_verdict, read_records, reading
 
 COLUMNS, ROWS = 8, 6

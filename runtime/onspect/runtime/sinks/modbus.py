@@ -29,7 +29,8 @@ from onspect.runtime.address import Address, parse_url
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import FAULT_NUMBERS, ChoiceError, OutputError
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.inspection.verdict import JUDGEMENTS, Judgement, Verdict
+from onspect.runtime.inspection.verdict import Verdict
+from onspect.runtime.judgement import JUDGEMENTS, Judgement
 from onspect.runtime.sinks.base import Delivery, Sink
 from onspect.runtime.status import LineStatus, Now
 

@@ -21,7 +21,8 @@ from onspect.runtime.address import Address, parse_url
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.explain import explaining
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.inspection.verdict import JUDGEMENTS, Verdict
+from onspect.runtime.inspection.verdict import Verdict
+from onspect.runtime.judgement import JUDGEMENTS
 from onspect.runtime.sinks.base import Delivery, Sink
 from onspect.runtime.status import LineStatus
 

@@ -15,7 +15,7 @@ from onspect.runtime.address import Address, parse_url
 from onspect.runtime.errors import FAULT_CODES, ChoiceError, OutputError
 from onspect.runtime.explain import explaining
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.inspection.verdict import JUDGEMENTS
+from onspect.runtime.judgement import JUDGEMENTS
 from onspect.runtime.sinks.base import Delivery, Sink
 from onspect.runtime.status import LineStatus, Now
 

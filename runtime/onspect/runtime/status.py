@@ -134,7 +134,9 @@ class Moment:
     """Seconds since the last part's verdict, None before the first part."""
 
 
-def describe_moment(lost: Sequence[str], last: tuple[Now, str] | None, age: float | None) -> Moment:
+def describe_moment(
+    lost: Sequence[str], last: tuple[Now, str] | None, age: float | None, *, fade: float = FADE_S
+) -> Moment:
     """Return what a line shows now.
 
     Parameters
@@ -145,6 +147,8 @@ def describe_moment(lost: Sequence[str], last: tuple[Now, str] | None, age: floa
         Verdict and source of the last part, None before the first part.
     age
         Seconds since this verdict, None before the first part.
+    fade
+        Seconds after which a verdict is no longer shown.
 
     Returns
     -------
@@ -156,7 +160,7 @@ def describe_moment(lost: Sequence[str], last: tuple[Now, str] | None, age: floa
         return Moment("lost", ", ".join(lost), age)
     if last is None or age is None:
         return Moment()
-    return Moment("waiting" if age > FADE_S else last[0], last[1], age)
+    return Moment("waiting" if age > fade else last[0], last[1], age)
 
 
 @dataclass(frozen=True)

@@ -189,15 +189,19 @@ def test_event_tells_status_verdicts_and_scores(shown: tuple[Dashboard, Client])
     assert [score[:2] for score in event["scores"]] == [[1, "ok"], [2, "ng"]]
 
 
-def test_first_word_is_about_now(
-    shown: tuple[Dashboard, Client], inspector: Inspector, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The event says verdict, camera and number of one part; age makes it waiting, a lost camera lost."""
+def test_an_old_verdict_is_not_shown_as_now(inspector: Inspector) -> None:
+    """Age makes the state waiting, without the part's number."""
+    state = DashboardState(fade=-1.0)
+    state.add(inspector.examine(GOOD, source="camera"))
+    now = state.describe(0)["now"]
+    assert (now["state"], now["source"], now["number"]) == ("waiting", "camera", None)
+
+
+def test_first_word_is_about_now(shown: tuple[Dashboard, Client], inspector: Inspector) -> None:
+    """The event says verdict, camera and number of one part; a lost camera makes it lost."""
     dashboard, client = shown
     now = client.next_event()["now"]
     assert (now["state"], now["source"], now["number"]) == ("ng", "camera", 2)
-    monkeypatch.setattr("onspect.runtime.status.FADE_S", -1.0)
-    assert client.next_event()["now"]["state"] == "waiting"
     sources = (SourceState("left", connected=True), SourceState("right", connected=False))
     dashboard.report(status(sources=sources))
     dashboard.write(inspector.examine(GOOD, source="left", index=2))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from onspect.runtime import status
 from onspect.runtime.line import Line, Models, Timing
 from onspect.runtime.sources.fake import FakeFault, FakeSource
 from onspect.runtime.status import Moment, describe_moment
@@ -34,13 +34,10 @@ def test_a_moment_is_the_worst_that_holds_now(lost: Any, last: Any, age: Any, mo
     assert describe_moment(lost, last, age) == moment
 
 
-def test_an_old_ok_fades(
-    models: Models, keeper: Any, noisy: Callable[[int], np.ndarray], running: Any, monkeypatch: Any
-) -> None:
+def test_an_old_ok_fades(models: Models, keeper: Any, noisy: Callable[[int], np.ndarray], running: Any) -> None:
     """After the last part of a triggered camera the state becomes waiting, and does not stay OK."""
-    monkeypatch.setattr(status, "FADE_S", 0.3)
     source = FakeSource(noisy, count=3, rate=50, patience=None, faults={3: FakeFault("hang", seconds=2.0)})
-    line = Line(models, [source], [keeper], timing=QUICK)
+    line = Line(models, [source], [keeper], timing=dataclasses.replace(QUICK, fade=0.3))
     with running(line):
         wait_until(lambda: line.status().now == "ok")
         assert line.status().now_source == keeper.verdicts[0].source

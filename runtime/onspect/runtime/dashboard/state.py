@@ -13,7 +13,7 @@ from typing import Any, Literal
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import Verdict
 from onspect.runtime.judgement import JUDGEMENTS
-from onspect.runtime.status import LineStatus, describe_moment
+from onspect.runtime.status import FADE_S, LineStatus, describe_moment
 
 View = Literal["latest", "rejected"]
 
@@ -42,9 +42,15 @@ class DashboardState:
     """The latest inspection, the latest that was not ``ok``, the last scores and the status; for many threads.
 
     A write takes microseconds and never waits for a reader.
+
+    Parameters
+    ----------
+    fade
+        Seconds after which the last verdict is no longer shown as the current state.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fade: float = FADE_S) -> None:
+        self._fade = fade
         self._lock = threading.Lock()
         self.number = 0
         """Number of inspections until now."""
@@ -153,7 +159,9 @@ class DashboardState:
             moment = describe_moment(lost, None, None)
         else:
             verdict = shown.inspection.verdict
-            moment = describe_moment(lost, (verdict.verdict, verdict.source[:_LETTERS]), now - shown.came)
+            moment = describe_moment(
+                lost, (verdict.verdict, verdict.source[:_LETTERS]), now - shown.came, fade=self._fade
+            )
         number = None if shown is None or moment.now in ("lost", "waiting") else shown.number
         return {"state": moment.now, "source": moment.source, "age": moment.age, "number": number}
 

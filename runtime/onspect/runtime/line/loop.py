@@ -30,7 +30,7 @@ from onspect.runtime.line.voting import Voter, Voting, refuse_policies
 from onspect.runtime.log_limit import limit_repeats
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sources.base import Capture, Source
-from onspect.runtime.status import LineStatus, SignalState, SourceState
+from onspect.runtime.status import FADE_S, LineStatus, SignalState, SourceState
 
 if TYPE_CHECKING:
     from onspect.runtime.presence.gate import PartView, PresenceGate, Step
@@ -54,6 +54,9 @@ class Timing:
 
     farewell: float = 5.0
     """Seconds that a source has to end after the line is stopped."""
+
+    fade: float = FADE_S
+    """Seconds after which the status no longer shows the last part's verdict."""
 
 
 class Line:
@@ -138,7 +141,7 @@ class Line:
         if signals is not None:
             signals.attach(can_judge=self._cameras_are_there, on_reset=self._clear_alarm)
         self._drift = DriftWatch()
-        self._tally = Tally()
+        self._tally = Tally(timing.fade)
         self._stop_asked = 0.0
         self._left_behind = False
         self._ended = threading.Event()

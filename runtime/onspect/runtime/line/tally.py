@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onspect.runtime.inspection.verdict import Verdict
-from onspect.runtime.status import Latency, Moment, describe_moment
+from onspect.runtime.status import FADE_S, Latency, Moment, describe_moment
 
 _LOG = logging.getLogger("onspect")
 
@@ -22,9 +22,16 @@ _MOST_REASONS = 100  # largest number of reasons that are counted
 
 
 class Tally:
-    """Count parts and latencies; may be used from any thread."""
+    """Count parts and latencies; may be used from any thread.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    fade
+        Seconds after which the last verdict is no longer shown.
+    """
+
+    def __init__(self, fade: float = FADE_S) -> None:
+        self._fade = fade
         self._lock = threading.Lock()
         self._verdicts: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
@@ -103,5 +110,5 @@ class Tally:
         if last is None:
             return describe_moment(lost, None, None)
         verdict, came = last
-        moment = describe_moment(lost, (verdict.verdict, verdict.source), time.monotonic() - came)
+        moment = describe_moment(lost, (verdict.verdict, verdict.source), time.monotonic() - came, fade=self._fade)
         return dataclasses.replace(moment, now="waiting") if ended else moment

@@ -14,6 +14,7 @@ from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.sinks import Sink, open_sink
 from onspect.runtime.sinks.columns import encode_verdict
 from onspect.runtime.sinks.delivery.queued_sink import QueuedSink
+from onspect.runtime.sinks.overlays import OverlaySink
 from onspect.runtime.sinks.registry import SINKS, show_sink
 
 from ..runtime.verdicts import inspection, line_status, wait_until
@@ -72,6 +73,32 @@ def test_verdicts_arrive(case: SinkCase, tmp_path: Path) -> None:
                 wait_until(lambda: count() == 9)
             recent = sink.read_recent(2)
             assert recent is None or len(recent) in (0, 2)  # CSV cannot be read back
+
+
+@pytest.mark.parametrize("name", ["dashboard", "overlays"])
+def test_a_sink_without_an_address_takes_what_a_line_gives(name: str, tmp_path: Path) -> None:
+    """The dashboard and the pictures of `--overlays` take verdicts, status and commands as the other sinks do."""
+    if name == "dashboard":
+        pytest.importorskip("starlette")
+        from onspect.runtime.dashboard import Dashboard
+
+        sink: Sink = Dashboard("127.0.0.1:0")
+    else:
+        sink = OverlaySink(tmp_path / "overlays", root=tmp_path)
+    with sink:
+        sink.check()
+        sink.attach(None)  # type: ignore[arg-type]
+        for part in parts(0, 3):
+            sink.write(part)
+        sink.report(line_status())
+        sink.write_many(parts(3, 6))
+        sink.flush()
+        assert sink.state().name
+        recent = sink.read_recent(2)
+        assert recent is None or len(recent) in (0, 2)
+    if name == "overlays":
+        names = sorted(path.name for path in (tmp_path / "overlays").iterdir())
+        assert len(names) == 4  # two sources; a second picture of each has another name, which later ones replace
 
 
 def test_queued_sink_delivers_everything(case: SinkCase, tmp_path: Path) -> None:

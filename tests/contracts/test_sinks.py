@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -52,6 +54,17 @@ def test_every_sink_of_the_registry_is_here() -> None:
     assert [row.forms for row in SINKS if not tested.intersection(row.prefixes)] == []
 
 
+def give(sink: Sink) -> None:
+    """Give an open sink what a line gives: commands, verdicts one by one and several at once, and a status."""
+    sink.attach(None)
+    for part in parts(0, 3):
+        sink.write(part)
+    sink.report(line_status())
+    sink.write_many(parts(3, 6))
+    sink.flush()
+    assert sink.state().name
+
+
 @pytest.mark.slow
 def test_verdicts_arrive(case: SinkCase, tmp_path: Path) -> None:
     """Verdicts written one by one, several at once or as lines arrive, each once; status and commands are accepted."""
@@ -60,14 +73,8 @@ def test_verdicts_arrive(case: SinkCase, tmp_path: Path) -> None:
         assert isinstance(sink, Sink)
         with sink:
             assert sink.check()
-            sink.attach(None)  # type: ignore[arg-type]
-            for part in parts(0, 3):
-                sink.write(part)
-            sink.report(line_status())
-            sink.write_many(parts(3, 6))
-            sink.flush()
+            give(sink)
             wait_until(lambda: count() == 6)
-            assert sink.state().name
             if not sink.pictures:
                 sink.write_lines([encode_verdict(part.verdict) for part in parts(6, 9)])
                 wait_until(lambda: count() == 9)
@@ -75,30 +82,24 @@ def test_verdicts_arrive(case: SinkCase, tmp_path: Path) -> None:
             assert recent is None or len(recent) in (0, 2)  # CSV cannot be read back
 
 
-@pytest.mark.parametrize("name", ["dashboard", "overlays"])
-def test_a_sink_without_an_address_takes_what_a_line_gives(name: str, tmp_path: Path) -> None:
-    """The dashboard and the pictures of `--overlays` take verdicts, status and commands as the other sinks do."""
-    if name == "dashboard":
-        pytest.importorskip("starlette")
-        from onspect.runtime.dashboard import Dashboard
+def test_a_dashboard_takes_what_a_line_gives() -> None:
+    """The dashboard shows all parts and the status, as the other sinks deliver them."""
+    pytest.importorskip("starlette")
+    from onspect.runtime.dashboard import Dashboard
 
-        sink: Sink = Dashboard("127.0.0.1:0")
-    else:
-        sink = OverlaySink(tmp_path / "overlays", root=tmp_path)
-    with sink:
-        sink.check()
-        sink.attach(None)  # type: ignore[arg-type]
-        for part in parts(0, 3):
-            sink.write(part)
-        sink.report(line_status())
-        sink.write_many(parts(3, 6))
-        sink.flush()
-        assert sink.state().name
-        recent = sink.read_recent(2)
-        assert recent is None or len(recent) in (0, 2)
-    if name == "overlays":
-        names = sorted(path.name for path in (tmp_path / "overlays").iterdir())
-        assert len(names) == 4  # two sources; a second picture of each has another name, which later ones replace
+    with Dashboard("127.0.0.1:0") as dashboard:
+        give(dashboard)
+        with urlopen(f"{dashboard.url.rstrip('/')}/events", timeout=10) as events:
+            event = json.loads(events.readline().removeprefix(b"data: "))
+    assert event["number"] == 6
+    assert event["status"]["model"] == line_status().model
+
+
+def test_pictures_of_overlays_take_what_a_line_gives(tmp_path: Path) -> None:
+    """The folder of `--overlays` gets two pictures of each source: a second one has another name, which is replaced."""
+    with OverlaySink(tmp_path / "overlays", root=tmp_path) as sink:
+        give(sink)
+    assert len(list((tmp_path / "overlays").iterdir())) == 4
 
 
 def test_queued_sink_delivers_everything(case: SinkCase, tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def test_a_class_that_is_made_quickly_is_an_ordinary_dataclass() -> None:
         with pytest.raises(TypeError, match=r"Quick\.__init__\(\)"):
             Quick(**wrong)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        one.first = 2  # type: ignore[misc]
+        one.first = 2
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ _OBJECTIVES = {
 }
 _SCORES = {
     "mse": "the mean reconstruction error (Eq. 2)",
-    "relative": "the highest reconstruction error, relative to that of good parts there",
+    "relative": "the highest reconstruction error, relative to that of good parts at the same place",
     FEATURES: "the highest reconstruction errors of the features, relative to those of good parts",
 }
 

@@ -252,6 +252,25 @@ def test_an_error_is_told_once(
     assert capfd.readouterr() == ("", "")
 
 
+@needs_scripts
+@pytest.mark.parametrize("late", ["SIGINT", "SIGTERM"])
+def test_a_late_signal_does_not_hide_that_the_run_was_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: str
+) -> None:
+    """If the first process has saved the run before the signal reaches the second, the command says so."""
+    work = f"""
+    if os.environ["LOCAL_RANK"] == "0":
+        raise TrainingError("interrupted and saved")
+    while not os.path.exists(os.path.join(os.environ["ONSPECT_TRAIN_FOLDER"], "0.json")):
+        time.sleep(0.01)
+    signal.signal(signal.{late}, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.{late})
+    """
+    monkeypatch.setattr(sys, "executable", str(write_member(tmp_path, work)))
+    with pytest.raises(TrainingError, match=r"^interrupted and saved$"):
+        launcher.train_together([], 2, tmp_path / "run")
+
+
 @pytest.mark.slow
 @needs_scripts
 @pytest.mark.parametrize("victim", [0, 1])

@@ -228,23 +228,27 @@ def _end(members: Sequence[_Member]) -> None:
 
 
 def _raise_cause(members: Sequence[_Member], run: Path, *, stopped: bool) -> NoReturn:
-    """Raise the cause of the first failure: a kill, one of our errors, otherwise the earliest of the rest."""
+    """Raise the cause: one of our own errors, a request to stop, a process that ended without words, or the rest.
+
+    Our own errors come first. After an interruption that was saved, the signal may reach a process so late that it no
+    longer handles it, and ends without words.
+    """
     failed = [member for member in members if member.has_failed and not member.ended_here]
     notes = {member.rank: note for member in failed if (note := member.note) is not None}
-    silent = sorted((one for one in failed if one.rank not in notes), key=lambda one: one.process.returncode)
-    if stopped and all(note["kind"] in ("stop", "surprise") for note in notes.values()):
+    own = [note for note in notes.values() if note["kind"] in ("usage", "error")]
+    if own:
+        note = min(own, key=lambda one: one["time"])
+        kind = ChoiceError if note["kind"] == "usage" else TrainingError
+        raise kind(note["message"]) from _Trace(note["traceback"])
+    if stopped:
         raise TrainingError(f"stopped before there was anything new to save. {_describe_rest(run)}")
+    silent = sorted((one for one in failed if one.rank not in notes), key=lambda one: one.process.returncode)
     if silent:
         raise TrainingError(f"{_describe_end(silent[0], len(members))}; the others were ended. {_describe_rest(run)}")
-    rank, note = min(notes.items(), key=lambda one: (one[1]["kind"] == "surprise", one[1]["time"]))
-    cause = _Trace(note["traceback"])
-    if note["kind"] == "usage":
-        raise ChoiceError(note["message"]) from cause
-    if note["kind"] == "error":
-        raise TrainingError(note["message"]) from cause
+    rank, note = min(notes.items(), key=lambda one: one[1]["time"])
     raise TrainingError(
         f"process {rank + 1} of {len(members)} failed: {note['message']}; the others were ended. {_describe_rest(run)}"
-    ) from cause
+    ) from _Trace(note["traceback"])
 
 
 def _describe_end(member: _Member, count: int) -> str:

@@ -114,7 +114,8 @@ class _Script:
 
     def __post_init__(self) -> None:
         self._number = 0
-        self._due = self._gone_until = 0.0
+        self._due = -math.inf  # the first frame is due at once, also on a machine that has just started
+        self._gone_until = 0.0
         self._previous: Frame | None = None
         self._spoilt: tuple[FakeFault, int] | None = None
         self._lock = threading.Lock()

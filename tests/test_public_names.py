@@ -154,10 +154,8 @@ def list_callables(part: str) -> Iterator[tuple[str, Callable[..., Any]]]:
             yield name, value
 
 
-RECORDS = {"Dataset", "Evaluation", "Exported", "ModelFile", "Quantized", "Taught"} | {
-    *("LineConfig", "PresenceSettings", "Reference", "RegionFile")
-}
-"""Records that functions return: their paths are `Path`, whatever the function took."""
+RECORDS = {"Dataset", "Evaluation", "Exported", "ModelFile", "Quantized", "Taught"}
+"""Records that only functions make: their paths are `Path`, whatever the function took."""
 
 
 @pytest.mark.parametrize("part", PARTS)

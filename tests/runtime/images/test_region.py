@@ -83,6 +83,11 @@ def test_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "roi.toml"
     path.write_text(format_region(region, tmp_path))
     assert 'picture = "good/0.png"' in path.read_text()
+    assert region.reference is not None
+    reference = dataclasses.replace(region.reference, picture=str(region.reference.picture))
+    assert format_region(dataclasses.replace(region, mask=str(region.mask), reference=reference), tmp_path) == (
+        path.read_text()
+    )
     assert read_region(path) == region
     assert parse_region([str(path)]) == region
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as Notepad saves it

@@ -225,6 +225,17 @@ def test_settings_are_read_back_as_written(tmp_path: Path) -> None:
     assert read_presence(tmp_path / "presence.toml") == settings
 
 
+def test_a_background_may_be_text(tmp_path: Path) -> None:
+    """A background given as text is written and read like a `Path`."""
+    cv2.imwrite(str(tmp_path / "empty.png"), tray([]))
+    (tmp_path / "presence.toml").write_text(
+        format_presence(PresenceSettings(parts=1, background=str(tmp_path / "empty.png")))
+    )
+    assert read_presence(tmp_path / "presence.toml").background == tmp_path / "empty.png"
+    gate = PresenceGate(PresenceSettings(parts=1, background=str(tmp_path / "empty.png")))
+    assert len(gate.feed(HeldFrame(Capture("tray", tray([(60, 60)])), 0.0)).views) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

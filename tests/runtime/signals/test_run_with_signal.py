@@ -57,7 +57,7 @@ def test_a_folder_is_judged_part_by_part_as_the_plc_triggers(
 
 def test_check_reads_the_signals_and_writes_nothing(calibrated: Path, pictures: Path, tmp_path: Path) -> None:
     """A PLC that answers is ok; one that does not is named."""
-    config = LineConfig(calibrated, (SourceConfig(str(pictures)),), sinks=())
+    config = LineConfig(str(calibrated), (SourceConfig(str(pictures)),), sinks=(), spool=str(tmp_path / "spool"))
     with modbus_site(tmp_path) as site:
         found = list(check_line(LineConfig(**(vars(config) | {"signal": SignalConfig(site.address)}))))[-1]
         assert (found.name, found.works) == ("signal", True)

@@ -214,12 +214,13 @@ def _check(config: LineConfig) -> None:
 
 def _teach_first(config: LineConfig, base: Path) -> LineConfig:
     """Let a person teach the model file on a page if there is none; return the line with the address of the page."""
-    if config.model.exists():
+    model = Path(config.model)
+    if model.exists():
         return config
     if config.dashboard is None or config.dashboard.token is None:
         raise click.UsageError("--base teaches on a page: give --dashboard HOST:PORT and --dashboard-token too")
-    if config.model.suffix != ".onnx" or config.recipes:
-        raise click.UsageError(f"--base makes one model file: give its name, ending in .onnx, not {config.model}")
+    if model.suffix != ".onnx" or config.recipes:
+        raise click.UsageError(f"--base makes one model file: give its name, ending in .onnx, not {model}")
     if len(config.sources) > 1:
         raise click.UsageError("--base teaches the parts of one camera: with several cameras, teach the file first")
     from onspect.runtime.dashboard.teach_page import TeachPage
@@ -238,8 +239,8 @@ def _teach_first(config: LineConfig, base: Path) -> LineConfig:
     dashboard = config.dashboard
     assert dashboard.token is not None
     where = (dashboard.listen, dashboard.token)
-    with TeachPage(*where, source, config.model, base, store, presence=config.presence) as page:
-        say(f"there is no {config.model} yet; teach it at {page.url}")
+    with TeachPage(*where, source, model, base, store, presence=config.presence) as page:
+        say(f"there is no {model} yet; teach it at {page.url}")
         page.wait()
     if store is not None:
         store.close()

@@ -76,7 +76,7 @@ def fit_crop(shapes: RegionFile, paths: Sequence[Path], *, white_level: int = 65
     """
     reference = shapes.reference
     named = None if reference is None else reference.picture
-    first = _read(named or paths[0])
+    first = _read(Path(named or paths[0]))
     if reference is not None and not (shapes.rectangles or shapes.polygons):
         shapes = _add_outline(shapes, first, white_level)
     region = shapes.place(first.shape[1], first.shape[0])

@@ -33,7 +33,7 @@ _NAMES = {
 class Reference:
     """How a part is found."""
 
-    picture: Path | None = None
+    picture: str | Path | None = None
     """The file on which region and patch were drawn; None if it is unknown."""
     patch: Rectangle | None = None
     """x, y, width and height of the patch that is searched for; None for the region's box."""
@@ -57,7 +57,7 @@ class RegionFile:
     """Polygons that are not inspected."""
     frame: tuple[int, int] | None = None
     """Width and height of the picture on which the region was drawn; None if they are unknown."""
-    mask: Path | None = None
+    mask: str | Path | None = None
     """A black-and-white picture as for ``--mask``; None for none."""
     reference: Reference | None = None
     """How the part is found; None if it is always in the same place."""
@@ -463,7 +463,7 @@ def _format(value: Any) -> str:
     return json.dumps(value)
 
 
-def _format_file(path: Path, folder: Path) -> str:
-    absolute, root = path.absolute(), folder.absolute()
+def _format_file(path: str | Path, folder: Path) -> str:
+    absolute, root = Path(path).absolute(), folder.absolute()
     name = absolute.relative_to(root) if absolute.is_relative_to(root) else absolute
     return json.dumps(name.as_posix(), ensure_ascii=False)

@@ -98,7 +98,7 @@ def read_inspected(path: Path | None, preprocess: Preprocess, region: RegionFile
     """
     if region is not None:
         preprocess = dataclasses.replace(preprocess, region=_mask_by(region, preprocess))
-        path = path or region.mask
+        path = path or (None if region.mask is None else Path(region.mask))
     shapes = mask_of_region(preprocess)
     if path is None:
         return shapes

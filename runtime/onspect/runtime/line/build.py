@@ -49,9 +49,9 @@ def open_models(config: LineConfig, health: Health | None) -> Models:
     ModelFileError
         If a model file cannot be used.
     """
-    paths: dict[str | None, Path] = dict(config.recipes.items())
+    paths: dict[str | None, Path] = {name: Path(path) for name, path in config.recipes.items()}
     if not paths:
-        paths[None] = config.model
+        paths[None] = Path(config.model)
     return Models(paths, config.recipe, lambda path: Inspector(path, provider=config.provider), health)
 
 
@@ -73,7 +73,7 @@ def choose_health(config: LineConfig, sources: Sequence[Source]) -> Health | Non
     return config.health or (Health() if any(source.live for source in sources) else None)
 
 
-def queue_sinks(named: Sequence[tuple[str, Sink]], spool: Path, *, live: bool) -> list[Sink]:
+def queue_sinks(named: Sequence[tuple[str, Sink]], spool: str | Path, *, live: bool) -> list[Sink]:
     """Put a queue before each sink, so that no slow sink delays the line.
 
     The line itself writes the records of files: if one cannot be written, the run ends, and everything judged until
@@ -98,7 +98,7 @@ def queue_sinks(named: Sequence[tuple[str, Sink]], spool: Path, *, live: bool) -
     return [
         sink
         if not live and sink.delivery == "record"
-        else QueuedSink(sink, name, _folder_for(name, spool), patience=0.0 if live else math.inf, barrier=barrier)
+        else QueuedSink(sink, name, _folder_for(name, Path(spool)), patience=0.0 if live else math.inf, barrier=barrier)
         for name, sink in named
     ]
 
@@ -116,7 +116,8 @@ def list_inputs(config: LineConfig) -> list[Path]:
     list[Path]
         The model files and the files of the sources.
     """
-    return [config.model, *config.recipes.values(), *(Path(one.address).absolute() for one in config.sources)]
+    paths = [config.model, *config.recipes.values(), *(Path(one.address).absolute() for one in config.sources)]
+    return [Path(path) for path in paths]
 
 
 def open_dashboard(config: DashboardConfig | None, sinks: Sequence[Sink]) -> list[Dashboard]:

@@ -70,7 +70,7 @@ class DashboardConfig:
 class LineConfig:
     """Content of one line.toml, after the command line's options."""
 
-    model: Path
+    model: str | Path
     """The model file, if there are no recipes; an empty path if none is given."""
     sources: tuple[SourceConfig, ...]
     """The sources; empty if none is given."""
@@ -78,7 +78,7 @@ class LineConfig:
     """The sinks, as `open_sink` takes them."""
     provider: str = "auto"
     """Execution provider of onnxruntime, or ``auto``."""
-    recipes: Mapping[str, Path] = field(default_factory=dict)
+    recipes: Mapping[str, str | Path] = field(default_factory=dict)
     """Model files by the name of the recipe."""
     recipe: str | None = None
     """The recipe at the start; None without recipes."""
@@ -96,7 +96,7 @@ class LineConfig:
     """The PLC that triggers each part; None if the sources decide."""
     ejector: EjectorRule | None = None
     """When the PLC's ejector fires; needs a `signal`."""
-    spool: Path = Path("onspect-spool")
+    spool: str | Path = Path("onspect-spool")
     """Folder for verdicts whose receiver is away."""
 
 

@@ -100,5 +100,6 @@ def _write_settings(gate: PresenceGate, output: Path) -> None:
         write_atomically(output / "background.png", cv2.imencode(".png", gate.background)[1].tobytes())
         settings = dataclasses.replace(settings, background=output / "background.png")
     elif settings.background is not None:
-        write_atomically(output / settings.background.name, settings.background.read_bytes())
+        background = Path(settings.background)
+        write_atomically(output / background.name, background.read_bytes())
     write_atomically(output / "presence.toml", format_presence(settings).encode())

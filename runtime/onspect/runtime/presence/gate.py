@@ -251,7 +251,7 @@ class PresenceGate:
             self._learner = threading.Thread(target=self._learn, args=(frames,), name="onspect-presence", daemon=True)
             self._learner.start()
 
-    def _read_background(self, path: Path, frame: Frame, preprocess: Preprocess | None) -> BlobFinder:
+    def _read_background(self, path: str | Path, frame: Frame, preprocess: Preprocess | None) -> BlobFinder:
         height, width = frame.shape[:2]
         picture = read_image(path)
         if picture.shape[:2] != (height, width):

@@ -43,7 +43,7 @@ class PresenceSettings:
     window: tuple[int, int] | None = None
     """Width and height of the crop around each part in pixels; None for the image size of the model."""
 
-    background: Path | None = None
+    background: str | Path | None = None
     """A picture of the line without parts, with the size of the frames."""
 
     contrast: float | None = None
@@ -196,7 +196,7 @@ def format_presence(settings: PresenceSettings) -> str:
     for key in KEYS:
         value = getattr(settings, key)
         if value is not None and not (key == "learn" and settings.background is not None):
-            shown = value.name if isinstance(value, Path) else value
+            shown = Path(value).name if key == "background" else value
             lines.append(f"{key} = {shown:.6g}" if isinstance(shown, float) else f"{key} = {json.dumps(shown)}")
     return "\n".join(lines) + "\n"
 

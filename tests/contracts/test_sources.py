@@ -16,7 +16,13 @@ import pytest
 
 from onspect.runtime.errors import ChoiceError, ImageError
 from onspect.runtime.images.decode import quieten_opencv
+from onspect.runtime.line.triggered import TriggeredSource
+from onspect.runtime.presence import PresenceSettings
+from onspect.runtime.presence.part_source import PartSource
+from onspect.runtime.signals.controller import SignalController
+from onspect.runtime.signals.handshake import HandshakeTimes
 from onspect.runtime.sources import Source, open_source
+from onspect.runtime.sources.base import SourceAround
 from onspect.runtime.sources.fake import FakeSource
 from onspect.runtime.sources.registry import CAMERA, SOURCES
 
@@ -27,13 +33,13 @@ PICTURE = cv2.imencode(".png", np.full((32, 32), 128, np.uint8))[1].tobytes()
 class SourceCase:
     """A kind of source.
 
-    start: starts what its frames come from in an empty folder, and opens the source. again: whether iterating again
-    gives frames again. extra: the module that it needs.
+    start: starts what its frames come from in an empty folder, and opens the source. once: why iterating again gives no
+    frames; None if it does. extra: the module that it needs.
     """
 
     prefix: str
     start: Callable[[Path], Any]
-    again: bool = True
+    once: str | None = None
     extra: str | None = None
 
 
@@ -92,14 +98,37 @@ def _open_fake(folder: Path) -> Source:
     return FakeSource(lambda number: np.full((32, 32), number, np.uint8), rate=200.0)
 
 
+def _open_parts(folder: Path) -> Source:
+    """Return a source around another one: the crops of the parts in its frames."""
+    tray = np.full((100, 150), 60, np.uint8)
+    cv2.imwrite(str(folder / "empty.png"), tray)
+    camera = FakeSource(lambda number: cv2.circle(tray.copy(), (75, 50), 20, 150 + number % 50, -1), rate=200.0)
+    return PartSource(camera, PresenceSettings(parts=1, background=folder / "empty.png"))
+
+
+@contextmanager
+def _open_triggered(folder: Path) -> Iterator[Source]:
+    """Open a source around another one: five frames for the trigger of a PLC."""
+    from ..runtime.signals.plc import MemoryPlc, program_of
+
+    plc = MemoryPlc()
+    with SignalController(plc, cameras=1, times=HandshakeTimes(60.0, 1.0)) as signals:
+        program = program_of(plc)
+        program.wait(lambda outputs: outputs.ready)
+        program.set(trigger=True, part="P-1")
+        yield TriggeredSource(_open_fake(folder), signals, 0, frames=5)
+
+
 CASES = (
     SourceCase("folder", _open_folder),
     SourceCase("video", _open_video),
     SourceCase("NUMBER", _open_webcam),
     SourceCase("fake", _open_fake),
-    SourceCase("watch:", _open_watch, again=False),
+    SourceCase("watch:", _open_watch, once="each image of a watched folder is taken once"),
     SourceCase("rtsp://", _open_stream, extra="av"),
     SourceCase("genicam:", _open_genicam, extra="genicam"),
+    SourceCase("parts", _open_parts),
+    SourceCase("triggered", _open_triggered, once="each trigger gives its frames once"),
 )
 
 
@@ -122,10 +151,12 @@ def source(case: SourceCase, tmp_path: Path) -> Iterator[Source]:
 
 
 def test_every_source_of_the_registry_is_here() -> None:
-    """Each row of the registry has a contract, and so have a camera of the machine, a folder and a video."""
+    """Each row of the registry has a contract; so have a camera, a folder, a video and sources around another one."""
     tested = {case.prefix for case in CASES}
+    around = {kind.__name__ for kind in SourceAround.__subclasses__() if kind.__module__.startswith("onspect.")}
+    assert around == {"PartSource", "TriggeredSource"}
     assert [row.forms for row in SOURCES if not tested.intersection(row.prefixes)] == []
-    assert tested >= {CAMERA.forms[0], "folder", "video"}
+    assert tested >= {CAMERA.forms[0], "folder", "video", "parts", "triggered"}
 
 
 def test_captures_are_whole(source: Source) -> None:
@@ -169,8 +200,8 @@ def test_stop_ends_it(source: Source) -> None:
 
 def test_iterating_again_opens_it_anew(case: SourceCase, source: Source) -> None:
     """A line that gives up a read that hangs iterates again, and gets frames."""
-    if not case.again:
-        pytest.skip("each image of a watched folder is taken once")
+    if case.once is not None:
+        pytest.skip(case.once)
     with source:
         for _ in range(2):
             assert not isinstance(next(iter(source)).frame, ImageError)

@@ -21,6 +21,7 @@ from onspect.runtime.images.region import read_region
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.labels.store import LabelStore
 from onspect.runtime.line import Line
+from onspect.runtime.model.file import read_model_info
 from onspect.runtime.presence import PresenceSettings
 from onspect.runtime.presence.cut import cut_parts
 from onspect.runtime.sources.base import Capture, Source
@@ -47,11 +48,11 @@ TOKEN = "a-long-enough-token"
 class Box:
     """A session with a camera; frames are seen one by one."""
 
-    def __init__(self, folder: Path, base: Path) -> None:
+    def __init__(self, folder: Path, base: Path, white_level: int = 65535) -> None:
         self.camera = FedCamera()
         self.model = folder / "new.onnx"
         self.store = LabelStore(folder / "history.labels.db")
-        self.session = TeachSession(self.camera, self.model, base, self.store, copies="none")
+        self.session = TeachSession(self.camera, self.model, base, self.store, copies="none", white_level=white_level)
         self.session.open()
 
     def show(self, frame: np.ndarray) -> None:
@@ -195,6 +196,25 @@ def test_exposure_and_focus_are_told(box: Box) -> None:
         assert words in box.session.describe()["advice"]
 
 
+@pytest.mark.parametrize(
+    ("level", "advice"), [(65535, "give --white-level 4095"), (4095, "Exposure and focus are good.")]
+)
+def test_a_12_bit_camera_is_taught_at_its_white_level(tmp_path: Path, base_file: Path, level: int, advice: str) -> None:
+    """The page shows 12 bits as bright as 8, and the model file has the white level; without it, the page names it."""
+    box = Box(tmp_path, base_file, white_level=level)
+    for number in range(8):
+        box.show(draw(number).astype(np.uint16) << 4)
+        box.session.take(1)
+    assert advice in box.session.describe()["advice"]
+    shown = cv2.imdecode(np.frombuffer(box.session.picture()[1], np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert (float(shown.mean()) > 0.9 * float(draw(7).mean())) == (level == 4095)
+    box.teach()
+    box.session.put_into_service("Anna")
+    box.session.close()
+    box.store.close()
+    assert read_model_info(box.model).preprocess.white_level == level
+
+
 def test_steps_out_of_order_are_refused(box: Box) -> None:
     """Taking without a picture, teaching too few parts, and service before a try are refused with a sentence."""
     for work, message in (
@@ -229,6 +249,9 @@ def test_run_with_a_base_needs_a_page(tmp_path: Path, onspect: Callable[..., Res
     result = onspect("run", tmp_path / "new.onnx", tmp_path, "--base", tmp_path / "base.onnx")
     assert result.exit_code == 2
     assert "--dashboard-token" in result.stderr
+    result = onspect("run", tmp_path / "new.onnx", tmp_path, "--white-level", "4095")
+    assert result.exit_code == 2
+    assert "--white-level needs --base" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -66,6 +67,26 @@ def test_a_live_line_learns_beside_its_frames(belt: Belt) -> None:
     views, released = feed(gate, belt, range(200))
     assert owners(belt, views[:3]) == [0, 1, 2]
     assert len(released) == 200
+
+
+class DeepBelt:
+    """A belt whose camera has 12 bits in 16."""
+
+    def __init__(self, belt: Belt) -> None:
+        self.frames = belt.frames
+        self.draw = lambda number: belt.draw(number).astype(np.uint16) << 4
+
+
+def test_a_12_bit_camera_learns_the_same_line(belt: Belt, caplog: pytest.LogCaptureFixture) -> None:
+    """With its white level the parts are those of 8 bits; without it a warning names the level."""
+    gates = [PresenceGate(PresenceSettings(learn=1.0, window=WINDOW, white_level=level)) for level in (None, 4095)]
+    for gate, camera in zip(gates, (belt, DeepBelt(belt)), strict=True):
+        views, _ = feed(gate, camera, range(120))  # type: ignore[arg-type]
+        assert owners(belt, views[:2]) == [0, 1]
+    assert gates[1].settings.contrast == pytest.approx(gates[0].settings.contrast, rel=0.1)
+    assert not caplog.records
+    feed(PresenceGate(PresenceSettings(learn=1.0, window=WINDOW)), DeepBelt(belt), range(40))  # type: ignore[arg-type]
+    assert "give --white-level 4095" in caplog.text
 
 
 @pytest.mark.slow
@@ -221,6 +242,7 @@ def test_settings_are_read_back_as_written(tmp_path: Path) -> None:
     settings = PresenceSettings(
         learn=3.0, region=(1, 2, 30, 40), window=(16, 24), contrast=15.5, area=90.0, speed=1.5, direction=90.0, parts=2
     )
+    settings = dataclasses.replace(settings, white_level=4095)
     (tmp_path / "presence.toml").write_text(format_presence(settings))
     assert read_presence(tmp_path / "presence.toml") == settings
 
@@ -240,6 +262,7 @@ def test_a_background_may_be_text(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("window = [8]", "window is [8]"),
+        ("white_level = 12", "white_level is 12; give a whole number from 255 to 65535"),
         ("speed = -1", "speed is -1; give a number from 0"),
         ("area = inf", "area is inf; give a number from 1"),
         (f"area = 1{'0' * 400}", "give a number from 1"),

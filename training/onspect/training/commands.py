@@ -13,6 +13,7 @@ import click
 
 from onspect.runtime.atomic import write_together
 from onspect.runtime.cli.base import Command, ProgressLines, progress, say, shows_progress, usage_errors
+from onspect.runtime.cli.options import white_level_option
 from onspect.runtime.cli.region_options import read_region_options, region_options
 from onspect.runtime.errors import ChoiceError, OutputError, TrainingError
 from onspect.runtime.text import count_of
@@ -88,13 +89,7 @@ _SECTIONS = {
     "networks process one tile at a time, and the results are stitched [default: the whole image].",
 )
 @click.option("--channels", type=click.Choice(["1", "3"]), help="1 mono, 3 colour [default: 1 where all are grey].")
-@click.option(
-    "--white-level",
-    type=click.IntRange(255, 65535),
-    default=65535,
-    show_default=True,
-    help="The 16-bit value that is white: 4095 for a 12-bit camera.",
-)
+@white_level_option
 @region_options
 @click.option(
     "--any-size", is_flag=True, help="Let the model accept images of any size, not only of the sizes in DATA."

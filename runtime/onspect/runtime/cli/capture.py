@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from onspect.runtime.cli.base import PictureCommand, ProgressLines, say, shows_progress, usage_errors
+from onspect.runtime.cli.options import presence_white_option
 from onspect.runtime.errors import ChoiceError, OutputError, SourceError
 from onspect.runtime.text import count_of
 
@@ -70,10 +71,17 @@ def _read_every(context: click.Context, option: click.Parameter, text: str | Non
     help="A picture of each part that passes, cut out of its best frame. Their appearance is learnt from the first "
     "seconds, or read from a file that 'onspect parts' wrote (docs/presence.md).",
 )
+@presence_white_option
 @click.option("--count", type=click.IntRange(min=1), help="Stop after this number of pictures.")
 @click.option("--keep-similar", is_flag=True, help="Also keep frames that repeat an earlier picture.")
 def capture(
-    source: str, output: Path, every: _Every | None, presence: str | None, count: int | None, keep_similar: bool
+    source: str,
+    output: Path,
+    every: _Every | None,
+    presence: str | None,
+    white_level: int | None,
+    count: int | None,
+    keep_similar: bool,
 ) -> None:
     """Write frames of SOURCE as pictures into a folder.
 
@@ -95,11 +103,13 @@ def capture(
 
     if every is not None and presence is not None:
         raise click.UsageError("--every and --presence exclude each other; give one")
+    if white_level is not None and presence is None:
+        raise click.UsageError("--white-level needs --presence; without it pictures keep the values of the camera")
     counts = CaptureCounts()
     with usage_errors(), ExitStack() as stack:
         opened = stack.enter_context(open_source(source))
         _check_place(source, output)
-        trigger = _choose_trigger(opened, Path(source), every, presence, stack)
+        trigger = _choose_trigger(opened, Path(source), every, presence, white_level, stack)
         folder = PictureFolder(output)
         display = _Display(counts, trigger)
         captures = stack.enter_context(_Interruptible(opened))
@@ -120,7 +130,12 @@ def _check_place(source: str, output: Path) -> None:
 
 
 def _choose_trigger(
-    source: Source, path: Path, every: _Every | None, presence: str | None, stack: ExitStack
+    source: Source,
+    path: Path,
+    every: _Every | None,
+    presence: str | None,
+    white_level: int | None,
+    stack: ExitStack,
 ) -> Trigger:
     """Return the trigger that chooses the frames to write."""
     from onspect.runtime.capture.triggers import CountTrigger, KeyTrigger, PresenceTrigger, TimeTrigger
@@ -128,7 +143,7 @@ def _choose_trigger(
     if presence is not None:
         from onspect.runtime.presence.settings import parse_presence
 
-        return PresenceTrigger(parse_presence(presence), live=source.live)
+        return PresenceTrigger(parse_presence(presence, white_level), live=source.live)
     if every is not None and every.seconds is not None:
         return TimeTrigger(every.seconds) if source.live else CountTrigger(_count_frames(path, every.seconds))
     if every is not None or not source.live:

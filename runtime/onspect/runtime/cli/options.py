@@ -51,6 +51,18 @@ provider_option = click.option(
     help="The provider that runs the model; cuda and tensorrt fall back with a warning; auto never chooses openvino. "
     "With openvino-bf16, scores near a threshold are computed again in float32; 'onspect bench --margin' prepares it.",
 )
+white_level_option = click.option(
+    "--white-level",
+    type=click.IntRange(255, 65535),
+    default=65535,
+    show_default=True,
+    help="The 16-bit value that is white: 4095 for a 12-bit camera.",
+)
+presence_white_option = click.option(
+    "--white-level",
+    type=click.IntRange(255, 65535),
+    help="With presence: the 16-bit value that is white, 4095 for a 12-bit camera.  [default: the file's, or 65535]",
+)
 overlay_options = combine(
     click.option(
         "--overlays",

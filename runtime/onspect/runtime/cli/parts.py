@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from onspect.runtime.cli.base import PictureCommand, say, usage_errors
+from onspect.runtime.cli.options import presence_white_option
 
 
 @click.command(cls=PictureCommand)
@@ -26,10 +27,11 @@ from onspect.runtime.cli.base import PictureCommand, say, usage_errors
     metavar="learn=5s|FILE",
     help="Learn the appearance of parts from the first seconds, or read it from a file.",
 )
+@presence_white_option
 @click.option(
     "--count", type=click.IntRange(min=1), help="Stop after this number of parts.  [default: at the source's end]"
 )
-def parts(source: str, output: Path, presence: str, count: int | None) -> None:
+def parts(source: str, output: Path, presence: str, white_level: int | None, count: int | None) -> None:
     """Cut each part that passes in SOURCE out of its sharpest frame, once, and write it as a PNG file.
 
     SOURCE is a video, a folder of frames, or a camera as for 'onspect run'. The pictures are those that
@@ -49,7 +51,7 @@ def parts(source: str, output: Path, presence: str, count: int | None) -> None:
     from onspect.runtime.sources.registry import open_source
 
     with usage_errors():
-        settings = parse_presence(presence)
+        settings = parse_presence(presence, white_level)
         check_presence(settings)
         found = cut_parts(open_source(source), settings, output, count)
     for name, reason in found.faults[:5]:

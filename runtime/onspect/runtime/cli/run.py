@@ -90,6 +90,11 @@ if TYPE_CHECKING:
     help="Where MODEL does not exist yet: teach it on a page at the dashboard's address first, with this base file "
     "(see 'onspect backbone'). Then the line runs.",
 )
+@click.option(
+    "--white-level",
+    type=click.IntRange(255, 65535),
+    help="With --base: the 16-bit value that is white, 4095 for a 12-bit camera.  [default: 65535]",
+)
 @overlay_options
 @click.option(
     "--provider",
@@ -105,6 +110,7 @@ def run(
     overlay_style: str,
     overlay_format: str,
     base: Path | None,
+    white_level: int | None,
     **flags: Any,
 ) -> None:
     """Judge the frames of SOURCE with MODEL until the source ends or the line is stopped.
@@ -126,13 +132,15 @@ def run(
     file = config_file or check_file
     if config_file and check_file:
         raise click.UsageError("give --config to run a line, or --check to check it")
+    if white_level is not None and base is None:
+        raise click.UsageError("--white-level needs --base; a model file has its own white level")
     with usage_errors():
         config = _configure(file, model, source, **flags)
         if check_file is not None:
             _check(config)
         else:
             drawn = _draw_overlays(config, overlays, overlay_style, overlay_format)
-            _run_line(config if base is None else _teach_first(config, base), drawn)
+            _run_line(config if base is None else _teach_first(config, base, white_level or 65535), drawn)
 
 
 def _configure(
@@ -212,7 +220,7 @@ def _check(config: LineConfig) -> None:
         raise SourceError(f"{failed} {'check' if failed == 1 else 'checks'} of the line failed")
 
 
-def _teach_first(config: LineConfig, base: Path) -> LineConfig:
+def _teach_first(config: LineConfig, base: Path, white_level: int) -> LineConfig:
     """Let a person teach the model file on a page if there is none; return the line with the address of the page."""
     model = Path(config.model)
     if model.exists():
@@ -239,7 +247,7 @@ def _teach_first(config: LineConfig, base: Path) -> LineConfig:
     dashboard = config.dashboard
     assert dashboard.token is not None
     where = (dashboard.listen, dashboard.token)
-    with TeachPage(*where, source, model, base, store, presence=config.presence) as page:
+    with TeachPage(*where, source, model, base, store, presence=config.presence, white_level=white_level) as page:
         say(f"there is no {model} yet; teach it at {page.url}")
         page.wait()
     if store is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onspect.runtime.cli.base import PictureCommand, parse_rate, progress, say, usage_errors, wrap
+from onspect.runtime.cli.options import white_level_option
 from onspect.runtime.cli.region_options import read_region_options, region_options
 from onspect.runtime.text import count_of
 
@@ -56,13 +57,7 @@ def _read_size(context: click.Context, option: click.Parameter, text: str | None
     help="Working size in pixels, multiples of 32 [default: the pictures' shape].",
 )
 @click.option("--channels", type=click.Choice(["1", "3"]), help="1 mono, 3 colour [default: as the pictures are].")
-@click.option(
-    "--white-level",
-    type=click.IntRange(1, 65535),
-    default=65535,
-    show_default=True,
-    help="The 16-bit value that is white.",
-)
+@white_level_option
 @click.option("--any-size", is_flag=True, help="The model accepts frames of any size.")
 @click.option("--mask", type=click.Path(path_type=Path), help="A black-and-white picture; black areas are ignored.")
 @region_options

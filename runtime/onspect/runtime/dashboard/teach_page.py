@@ -45,6 +45,8 @@ class TeachPage:
         Database that logs the new model; None without one.
     presence
         How parts are found if the camera runs freely; None if each frame shows one part.
+    white_level
+        The 16-bit value that is white.
 
     Raises
     ------
@@ -64,8 +66,9 @@ class TeachPage:
         store: LabelStore | None = None,
         *,
         presence: PresenceSettings | None = None,
+        white_level: int = 65535,
     ) -> None:
-        self.session = TeachSession(source, model, base, store, presence=presence)
+        self.session = TeachSession(source, model, base, store, presence=presence, white_level=white_level)
         self._server = BackgroundServer(address, "teach page")
         self._app_state = AppState(Auth(token), open_to_see=False, page="teach")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import tempfile
@@ -19,7 +20,7 @@ from onspect.runtime.atomic import make_folder, write_atomically, write_new
 from onspect.runtime.dashboard.screen import LONGEST, shrink, to_jpeg
 from onspect.runtime.errors import ChoiceError, ImageError, OnspectError
 from onspect.runtime.images.decode import Frame, read_image
-from onspect.runtime.images.quality import measure
+from onspect.runtime.images.quality import explain_darkness, measure
 from onspect.runtime.images.region import RegionFile, format_region
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.visualization import draw_view, to_bgr
@@ -41,7 +42,6 @@ _MEASURED = 512  # pixels of the longest side at which exposure and focus are me
 _THUMB = 48  # pixels of the picture that is compared with the last part
 _NEW_PART = 2.0  # smallest mean difference of a new part, in grey levels of 255
 _PAUSE = 0.5  # seconds between two frames of files, which would otherwise end at once
-_WHITE = 65535  # of 16-bit frames, as `teach` takes them
 _CLIPPED = 250  # grey level from which a pixel counts as white
 
 
@@ -66,6 +66,8 @@ class TeachSession:
     presence
         How parts are found if the camera runs freely; the picture is then the crop of the newest part. None if each
         frame shows one part.
+    white_level
+        The 16-bit value that is white.
     """
 
     def __init__(
@@ -77,8 +79,13 @@ class TeachSession:
         *,
         copies: str = "auto",
         presence: PresenceSettings | None = None,
+        white_level: int = 65535,
     ) -> None:
-        self._source = source if presence is None else PartSource(source, presence)
+        if presence is not None:
+            level = presence.white_level or white_level
+            source = PartSource(source, dataclasses.replace(presence, white_level=level))
+        self._source = source
+        self._white_level = white_level
         self._presence = presence is not None
         self._copies = copies
         self._model = model
@@ -100,6 +107,7 @@ class TeachSession:
         self._frame: Frame | None = None
         self._measures: dict[str, float] = {}
         self._best_focus = 0.0
+        self._brightest = 0
         self._wanted = 0
         self._taken_number = 0
         self._last_taken: NDArray[np.uint8] | None = None
@@ -144,7 +152,8 @@ class TeachSession:
                 "presence": self._presence,
                 "message": state.message or self._error,
                 "measures": self._measures,
-                "advice": _advise(self._measures, self._best_focus),
+                "advice": explain_darkness(self._brightest, self._white_level)
+                or _advise(self._measures, self._best_focus),
                 "taken": len(self._taken),
                 "wanted": self._wanted,
                 "fewest": FEWEST,
@@ -180,7 +189,7 @@ class TeachSession:
                 "reason": verdict.reason,
             }
         else:
-            picture, facts = shrink(to_bgr(frame, _WHITE)), None
+            picture, facts = shrink(to_bgr(frame, self._white_level)), None
         if picture is None:
             return number, b"", facts
         return number, to_jpeg(picture), facts
@@ -331,12 +340,14 @@ class TeachSession:
             with self._lock:
                 self._error = str(frame)
             return
-        small = shrink(to_bgr(frame, _WHITE), _MEASURED)
+        small = shrink(to_bgr(frame, self._white_level), _MEASURED)
         brightness, sharpness = measure(small)
         clipped = float((cv2.cvtColor(small, cv2.COLOR_BGR2GRAY) >= _CLIPPED).mean())
         with self._lock:
             self._number += 1
             self._frame = frame
+            if frame.dtype == np.uint16:
+                self._brightest = max(self._brightest, int(frame.max()))
             self._best_focus = max(self._best_focus, sharpness)
             focus = sharpness / self._best_focus if self._best_focus else 0.0
             self._measures = {"brightness": brightness, "sharpness": sharpness, "clipped": clipped, "focus": focus}
@@ -363,7 +374,7 @@ class TeachSession:
             raise ChoiceError(f"{str(path)!r} exists already; empty the folder, or restart")
         self._taken.append(path)
         self._taken_number = self._number
-        self._last_taken = _thumb(shrink(to_bgr(frame, _WHITE), _MEASURED))
+        self._last_taken = _thumb(shrink(to_bgr(frame, self._white_level), _MEASURED))
 
     def _teach(self, pictures: list[Path], region: tuple[float, float, float, float] | None) -> None:
         try:
@@ -374,6 +385,7 @@ class TeachSession:
                 base=self._base,
                 region=inspected,
                 copies=self._copies,
+                white_level=self._white_level,
                 progress=self._follow,
             )
             inspector = Inspector(self._candidate)

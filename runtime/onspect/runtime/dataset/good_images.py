@@ -21,6 +21,7 @@ from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.fingerprints import fingerprint_bytes, fingerprint_pixels
 from onspect.runtime.images.decode import Frame, decode_image
 from onspect.runtime.images.preprocess import prepare
+from onspect.runtime.images.quality import explain_darkness
 from onspect.runtime.images.working_size import largest_stretch
 from onspect.runtime.inspection.batch import in_order
 from onspect.runtime.model.schema import Preprocess, SourceLimits
@@ -310,16 +311,9 @@ def _warn_of_darkness(seen: Sequence[_Seen], white_level: int) -> None:
             white_level,
             brightest,
         )
-    if 0 < brightest < white_level / 4:
-        bits = max(9, int(brightest).bit_length())
-        _LOG.warning(
-            "the brightest 16-bit value in the images is %d of %d: if the camera gives %d bits, train with "
-            "--white-level %d, or most of the depth is lost",
-            brightest,
-            white_level,
-            bits,
-            2**bits - 1,
-        )
+    darkness = explain_darkness(brightest, white_level)
+    if darkness is not None:
+        _LOG.warning(darkness)
 
 
 def find_distinct(paths: Sequence[Path], fingerprints: Sequence[str]) -> list[int]:

@@ -31,6 +31,30 @@ def find_white_level(frame: Frame) -> int:
     return next(level for level in _WHITES if brightest <= level)
 
 
+def explain_darkness(brightest: int, white_level: int) -> str | None:
+    """Return a sentence if 16-bit values fill so little of the range that the camera may give fewer bits.
+
+    Parameters
+    ----------
+    brightest
+        Largest 16-bit value of some frames; 0 for none.
+    white_level
+        The value that is taken as white.
+
+    Returns
+    -------
+    str | None
+        What to do; None if the brightest value is a quarter of white or more.
+    """
+    if not 0 < brightest < white_level / 4:
+        return None
+    bits = max(9, brightest.bit_length())
+    return (
+        f"the brightest 16-bit value in the images is {brightest} of {white_level}: if the camera gives {bits} bits, "
+        f"give --white-level {2**bits - 1}, or most of the depth is lost"
+    )
+
+
 def measure(prepared: NDArray[np.uint8]) -> tuple[float, float]:
     """Return brightness and sharpness of a model input.
 

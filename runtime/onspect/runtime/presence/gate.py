@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from onspect.runtime.errors import ChoiceError, ImageError
 from onspect.runtime.explain import explaining
 from onspect.runtime.images.decode import Frame, read_image
+from onspect.runtime.images.quality import explain_darkness
 from onspect.runtime.model.schema import Preprocess, Rectangle
 from onspect.runtime.presence.blobs import Blob, BlobFinder, background_of_border, learn_background, shrink
 from onspect.runtime.presence.settings import PresenceSettings
@@ -188,7 +189,7 @@ class PresenceGate:
         try:
             if self.settings.parts is not None:
                 return self._release(self._take_apart(held, frame, preprocess))
-            shrunk = held, frame, shrink(frame, self.settings.region, _white_level(preprocess))
+            shrunk = held, frame, shrink(frame, self.settings.region, self._white_level(preprocess))
             if self._tracker is None and self._learner is None:
                 self._open(shrunk, preprocess)
         except ImageError as error:
@@ -248,8 +249,19 @@ class PresenceGate:
         start = self._backlog[0][0].time if self._backlog else held.time
         if held.time - start >= self.settings.learn or self._bytes >= _MOST_BYTES:
             frames = [*self._backlog, shrunk]
+            if preprocess is None:
+                self._warn_of_darkness([picture for _, picture, _ in frames])
             self._learner = threading.Thread(target=self._learn, args=(frames,), name="onspect-presence", daemon=True)
             self._learner.start()
+
+    def _warn_of_darkness(self, frames: list[Frame]) -> None:
+        brightest = max((int(frame.max()) for frame in frames if frame.dtype == np.uint16), default=0)
+        darkness = explain_darkness(brightest, self._white_level(None))
+        if darkness is not None:
+            _LOG.warning("presence: %s", darkness)
+
+    def _white_level(self, preprocess: Preprocess | None) -> int:
+        return self.settings.white_level or (65535 if preprocess is None else preprocess.white_level)
 
     def _read_background(self, path: str | Path, frame: Frame, preprocess: Preprocess | None) -> BlobFinder:
         height, width = frame.shape[:2]
@@ -264,7 +276,7 @@ class PresenceGate:
             picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
         elif picture.ndim == 3 and frame.ndim == 2:
             picture = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-        background = shrink(picture, self.settings.region, _white_level(preprocess))
+        background = shrink(picture, self.settings.region, self._white_level(preprocess))
         return BlobFinder(background, self.settings.contrast or _CONTRAST, self._region(frame))
 
     def _region(self, frame: Frame) -> Rectangle:
@@ -324,7 +336,7 @@ class PresenceGate:
         """Return the parts of a frame that is independent of other frames."""
         expected = self.settings.parts
         assert expected is not None
-        small = shrink(frame, self.settings.region, _white_level(preprocess))
+        small = shrink(frame, self.settings.region, self._white_level(preprocess))
         path = self.settings.background
         if path is not None and self._finder is None:
             self._finder = self._read_background(path, frame, preprocess)
@@ -598,10 +610,6 @@ def _size_of_model(preprocess: Preprocess | None) -> tuple[int, int] | None:
         return None
     (narrow, wide), (low, high) = preprocess.source.width, preprocess.source.height
     return (narrow, low) if (narrow, low) == (wide, high) else None
-
-
-def _white_level(preprocess: Preprocess | None) -> int:
-    return 65535 if preprocess is None else preprocess.white_level
 
 
 def _enlarge(background: NDArray[np.float32], region: Rectangle, frame: Frame) -> NDArray[np.uint8]:

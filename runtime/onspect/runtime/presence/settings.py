@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -26,7 +27,7 @@ _NUMBERS: dict[str, tuple[float, float]] = {
     "sharpness": (0.0, math.inf),
     "remember": (0.0, 3600.0),
 }
-KEYS = (*_NUMBERS, "region", "window", "background", "parts")
+KEYS = (*_NUMBERS, "region", "window", "background", "parts", "white_level")
 """The keys of ``[presence]`` in a line's configuration, and of a presence file."""
 
 
@@ -70,6 +71,9 @@ class PresenceSettings:
     remember: float = 0.5
     """Seconds in which a part that left is recognised if it comes back through the same side."""
 
+    white_level: int | None = None
+    """The 16-bit value that is white, 255 to 65535; None for that of the model, and for 65535 without a model."""
+
     @property
     def velocity(self) -> tuple[float, float] | None:
         """Speed along x and y in pixels per second; None if speed or direction is unknown."""
@@ -79,13 +83,15 @@ class PresenceSettings:
         return self.speed * math.cos(angle), self.speed * math.sin(angle)
 
 
-def parse_presence(value: str) -> PresenceSettings:
+def parse_presence(value: str, white_level: int | None = None) -> PresenceSettings:
     """Read the value of ``--presence``.
 
     Parameters
     ----------
     value
         ``learn=5s``, or the name of a file.
+    white_level
+        Value of ``--white-level``; None for that of the file.
 
     Returns
     -------
@@ -97,6 +103,8 @@ def parse_presence(value: str) -> PresenceSettings:
     ChoiceError
         If the value is neither, or the file is not valid.
     """
+    if white_level is not None:
+        return dataclasses.replace(parse_presence(value), white_level=white_level)
     if not value.startswith("learn="):
         if not value.endswith(".toml"):
             raise ChoiceError(f"--presence is {value!r}; give learn=SECONDS such as learn=5s, or a .toml file")
@@ -166,10 +174,12 @@ def build_presence(content: Mapping[str, Any], folder: Path) -> PresenceSettings
             facts[key] = _whole_numbers(key, content[key], shape)
             if min(facts[key][-2:]) < least:
                 raise ChoiceError(f"{key} is {list(facts[key])}; width and height are at least {least} pixels")
-    if "parts" in content:
-        if type(content["parts"]) is not int or content["parts"] < 1:
-            raise ChoiceError(f"parts is {content['parts']!r}; give a whole number from 1")
-        facts["parts"] = content["parts"]
+    for key, least, most in (("parts", 1, math.inf), ("white_level", 255, 65535)):
+        if key in content:
+            if type(content[key]) is not int or not least <= content[key] <= most:
+                limits = f"from {least}" if most == math.inf else f"from {least} to {most}"
+                raise ChoiceError(f"{key} is {content[key]!r}; give a whole number {limits}")
+            facts[key] = content[key]
     if "background" in content:
         if not isinstance(content["background"], str) or not content["background"]:
             raise ChoiceError(f"background is {content['background']!r}; give the name of a picture")

@@ -4,7 +4,7 @@ A fake camera gives 640x480 frames at 30 a second to a line with a dashboard and
 client. Then another process opens 300 connections that send one byte of a request a second, and requests the page, the
 rejects and the last picture 5,000 times. The line must keep its rate within 3%, lose no frame, and repeat no line of
 its log more than ten times a minute. Every request must be answered. Prints both times, and exits with 1 if a condition
-fails. Needs onspect[cpu,web], psutil and paho-mqtt (for the functions shared with soak.py).
+fails. Needs onspect[cpu,web,dev] (for the functions shared with soak.py).
 
     python benchmarks/dashboard_load.py part.onnx [--clients 300] [--requests 5000]
 """

@@ -5,7 +5,7 @@ model runs bare at the same pace, because a core that was idle runs slower. Then
 can be judged. Prints percentiles, the overhead, the latency under overload, and the processor time of the whole line as
 a share of frame rate times service time. Exits with 1 if one is above its limit: 0.5 ms at the median, a p99 of twice
 the median, 1.15 times the processor time, and two service times under overload. The load of other programs is printed
-too. The model must accept frames of 640x480, mono or colour. Needs onspect[cpu] and psutil.
+too. The model must accept frames of 640x480, mono or colour. Needs onspect[cpu,dev].
 
     python benchmarks/line_latency.py part.onnx [--image part.png] [--seconds 10] [--turns 3] [--json result.json]
 """

@@ -10,7 +10,7 @@ At the end every captured frame must be judged, dropped or a fault, and every ve
 No damaged frame may be ok. Moved thresholds must have been kept, or dropped with a message. The right token must have
 been accepted. Every picture that the database names must exist. No line may appear in the log more than ten times a
 minute, no thread may be left, and memory must be flat: its last third within 5% of its first. Prints a table, and exits
-with 1 if a condition fails. Needs onspect[cpu,mqtt,web,dev], psutil and mosquitto; the model must accept frames of
+with 1 if a condition fails. Needs onspect[cpu,mqtt,web,dev] and mosquitto; the model must accept frames of
 640x480.
 
     python benchmarks/soak.py part.onnx [--image part.png] [--minutes 10] [--json result.json]

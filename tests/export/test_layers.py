@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from onspect.calibration.scores import Observation, ScoredImage
 from onspect.export import onnx_writer
 from onspect.export.graph import InspectionGraph, fit_normal_error
 from onspect.export.layers import FillIgnored
-from onspect.export.scores import SCORES
+from onspect.export.scores import SCORES, Reduction
 from onspect.runtime.cli import main
 from onspect.runtime.dataset.folder import LabelledImage
 from onspect.runtime.errors import ChoiceError
@@ -32,7 +33,7 @@ MakeRun = Callable[..., Path]
 HEIGHT, WIDTH = 36, 52
 MASK = np.ones((HEIGHT, WIDTH), np.bool_)
 MASK[8:20, 30:] = False
-NAMES = ("mse", "peak", "relative", "expected")
+NAMES = tuple(name for name, spec in SCORES.items() if spec.is_by_place)
 
 
 def draw_images(count: int = 3) -> NDArray[np.uint8]:
@@ -43,7 +44,7 @@ def draw_images(count: int = 3) -> NDArray[np.uint8]:
 def build_graph(name: str, mask: NDArray[np.bool_] | None = MASK) -> InspectionGraph:
     """Return a graph with untrained weights, with a mask."""
     torch.manual_seed(3)
-    network = NetworkConfig("cae", HEIGHT, WIDTH, 3, (4, 8), (2, 1), 12, 6, name == "expected")
+    network = NetworkConfig("cae", HEIGHT, WIDTH, 3, (4, 8), (2, 1), 12, 6, SCORES[name].expects)
     decoder = Decoder(network, torch.full((3,), 0.5))
     places = None if mask is None else torch.from_numpy(mask)
     graph = InspectionGraph(
@@ -87,7 +88,7 @@ def test_what_ignored_places_show_changes_nothing(name: str) -> None:
     assert (error_map[:, MASK] > 0).all()
 
 
-@pytest.mark.parametrize("name", ["mse", "peak", "relative", "expected"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_spot_in_an_inspected_place_raises_the_score(name: str) -> None:
     """The same spot beside the ignored places is seen, right up to their border."""
     graph, images = build_graph(name), np.full((1, HEIGHT, WIDTH, 3), 128, np.uint8)
@@ -96,6 +97,14 @@ def test_a_spot_in_an_inspected_place_raises_the_score(name: str) -> None:
     spotted = images.copy()
     spotted[:, 10:14, 26:30] = 255
     assert (run_graph(graph, spotted)[0] > 1.5 * run_graph(graph, images)[0]).all()
+
+
+def test_a_reduction_without_a_branch_is_an_error() -> None:
+    """A reduction that the graph does not compute gives no score, rather than the one of another reduction."""
+    graph = build_graph("mse")
+    graph.spec = dataclasses.replace(graph.spec, reduction=Reduction.HIGHEST)
+    with pytest.raises(AssertionError, match=r"no branch for Reduction\.HIGHEST"):
+        run_graph(graph, draw_images())
 
 
 def test_mse_is_the_mean_over_inspected_pixels() -> None:
@@ -235,7 +244,7 @@ def test_a_mask_that_cannot_be_used_is_refused(
     [
         ("mse", b"words", "the mask .* not a JPEG, PNG"),
         ("mse", None, "the mask .* cannot read the file"),
-        ("whitened", b"words", "'whitened', which judges the image as a whole .* choose mse, peak, .* or expected"),
+        ("whitened", b"words", "'whitened', which judges the image as a whole .* choose mse, .* or "),
     ],
 )
 def test_nothing_is_written_with_a_mask_that_cannot_be_used(

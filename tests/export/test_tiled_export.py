@@ -12,7 +12,7 @@ from torch import nn
 from onspect.export import onnx_writer
 from onspect.export.graph import InspectionGraph, fit_normal_error
 from onspect.export.precision.search import quantize
-from onspect.export.scores import SCORES
+from onspect.export.scores import SCORES, Reduction
 from onspect.runtime.cli import main
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspection.inspector import Inspector
@@ -28,7 +28,7 @@ from ..sharing import Share
 HEIGHT, WIDTH = 56, 72
 TILING = design_tiling("fast", HEIGHT, WIDTH, (40, 32))
 NETWORK = NetworkConfig("cae", 32, 40, 1, (4, 8), (2, 1), 12, 6, expects=True)
-NAMES = ("mse", "peak", "relative", "expected")
+NAMES = tuple(name for name, spec in SCORES.items() if spec.is_by_place)
 Outputs = tuple[NDArray[np.float32], ...]
 
 
@@ -109,7 +109,7 @@ def test_smoothing_goes_by_the_tile() -> None:
     assert build_graph("relative").score.smoothing == 40 / 64
 
 
-@pytest.mark.parametrize("name", ["peak", "relative", "expected"])
+@pytest.mark.parametrize("name", [name for name in NAMES if SCORES[name].reduction is Reduction.MAXIMUM])
 @pytest.mark.parametrize("place", [(27, 35), (2, 35), (27, 3), (50, 66)], ids=["four tiles", "two", "two more", "one"])
 def test_a_spot_is_found_once_and_where_it_is(name: str, place: tuple[int, int]) -> None:
     """A spot in the overlap of tiles is one region of the map, at its place, as is one that a single tile shows."""
@@ -241,8 +241,7 @@ def test_a_tiled_file_in_lower_precision(exported: Path, plates: Path, tmp_path:
 @pytest.mark.parametrize("score", ["combined", "whitened", "latent"])
 def test_measures_of_the_whole_image_are_refused(run: Path, tmp_path: Path, score: str) -> None:
     """Scores fitted to whole images are refused for networks that see tiles: one sentence, and no file."""
-    with pytest.raises(
-        ChoiceError, match=f"score is '{score}', .* see tiles of it; choose mse, peak, relative or expected"
-    ):
+    others = f"{', '.join(NAMES[:-1])} or {NAMES[-1]}"
+    with pytest.raises(ChoiceError, match=f"score is '{score}', .* see tiles of it; choose {others}"):
         onnx_writer.export(run, tmp_path / "a.onnx", score=score)
     assert not (tmp_path / "a.onnx").exists()

@@ -67,6 +67,11 @@ class ScoreSpec:
         return self.reduction is Reduction.FITTED
 
     @property
+    def is_by_place(self) -> bool:
+        """Whether an autoencoder of pixels judges each place, so that masks and tiles work."""
+        return self.on == PIXELS and self.reduction not in (Reduction.FITTED, Reduction.NEAREST)
+
+    @property
     def needs_images(self) -> bool:
         """Whether the images that a run was trained on are read again."""
         return self.reduction in (Reduction.FITTED, Reduction.NEAREST)
@@ -137,9 +142,10 @@ class ScoreSpec:
             owners = " and ".join(map(str.upper, self.variants))
             raise ChoiceError(f"score is {self.name!r}, which only the {owners} has; this is a {variant.upper()}")
         if self.expects and not config.network.expects:
+            having = " or ".join(row.name for row in PRESETS.values() if row.expects)
             raise ChoiceError(
-                f"score is {self.name!r}, and the decoder of this run does not predict its error (preset paper, or an "
-                f"older release); choose relative, or train again with another preset"
+                f"score is {self.name!r}, and the decoder of this run does not predict its error (preset "
+                f"{config.preset}, or an older release); choose relative, or train again with preset {having}"
             )
         if self.is_fitted and masked:
             raise ChoiceError(
@@ -276,6 +282,5 @@ def describe_scores() -> str:
 
 def _list_by_place() -> str:
     """Return the names of the autoencoder's scores that judge each place separately."""
-    by_place = (Reduction.MEAN, Reduction.MAXIMUM)
-    *most, last = (row.name for row in _ROWS if row.reduction in by_place)
+    *most, last = (row.name for row in _ROWS if row.is_by_place)
     return f"{', '.join(most)} or {last}"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from click.testing import Result
@@ -18,6 +19,7 @@ from onspect.export.scores import SCORES
 from onspect.runtime.errors import ChoiceError, TrainingError
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.training.checkpoint import TrainedModel, load_trained, read_tensors
+from onspect.training.to_onnx import convert
 
 MakeRun = Callable[..., Path]
 Images = NDArray[np.uint8]
@@ -47,6 +49,28 @@ def score(model: TrainedModel, name: str, fitted: Images, held_out: Images, imag
     graph = InspectionGraph(model.encoder, model.decoder, network, SCORES[name].define(28), measure=measure).eval()
     with torch.no_grad():
         return np.asarray(graph(torch.from_numpy(images))[0].numpy())
+
+
+FITTED = [name for name, spec in SCORES.items() if spec.is_fitted]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FITTED)
+def test_a_fitted_score_is_one_number_of_zero_or_more(models: dict[str, TrainedModel], name: str) -> None:
+    """Each row can be fitted; each image has one finite score of 0 or more, alone or with others, and in ONNX too."""
+    model = models[SCORES[name].variants[0]]
+    images = np.concatenate([draw(3, 2), np.zeros((1, 28, 28, 1), np.uint8), np.full((1, 28, 28, 1), 255, np.uint8)])
+    measure = fit_measures(model, [name], draw(80, 0), draw(40, 1))[name]
+    network = model.record.config.network
+    graph = InspectionGraph(model.encoder, model.decoder, network, SCORES[name].define(28), measure=measure).eval()
+    file = convert(graph, images, "image", ["score", "error_map", "reconstruction", "latent"])
+    (together,) = onnxruntime.InferenceSession(file).run(["score"], {"image": images})
+    assert together.shape == (5,)
+    assert np.isfinite(together).all()
+    assert (together >= 0).all()
+    with torch.no_grad():
+        alone = [graph(torch.from_numpy(image[None]))[0].numpy() for image in images]
+    np.testing.assert_allclose(np.concatenate(alone), together, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.slow

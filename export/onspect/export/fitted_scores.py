@@ -1,6 +1,6 @@
 """Scores of a whole image that are fitted to good images. Each is a module that becomes part of the model file's graph.
 
-Every score is 0 or more, and higher is worse. None has seen a defect or a label. docs/networks.md describes each score
+Every score is 0 or more, and higher is worse. None has seen a defect or a label. docs/scores.md describes each score
 and its source.
 """
 

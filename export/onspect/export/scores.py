@@ -275,7 +275,7 @@ def describe_scores() -> str:
     """
     fitted = ", ".join(row.name for row in _ROWS if row.is_fitted)
     return (
-        f"{'; '.join(row.describe() for row in _ROWS)}. Fitted to the training images: {fitted}; see docs/networks.md "
+        f"{'; '.join(row.describe() for row in _ROWS)}. Fitted to the training images: {fitted}; see docs/scores.md "
         f"[default: {MEMORY}; {FEATURES} for a run on features, which has no other]."
     )
 

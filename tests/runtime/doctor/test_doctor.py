@@ -15,7 +15,7 @@ from click.testing import Result
 
 from onspect.runtime.doctor import extras, machine, packages
 from onspect.runtime.doctor.check import check_model
-from onspect.runtime.doctor.extras import PURPOSES, Requirement, check_extras, parse_requirements
+from onspect.runtime.doctor.extras import Requirement, check_extras, parse_requirements
 from onspect.runtime.doctor.machine import check_clock, check_disk, check_gentl
 from onspect.runtime.doctor.packages import (
     check_onnxruntime,
@@ -26,6 +26,7 @@ from onspect.runtime.doctor.packages import (
     run_child,
 )
 from onspect.runtime.doctor.tiny_graph import build_tiny_graph
+from onspect.runtime.extras import PURPOSES
 
 Run = Callable[..., Result]
 

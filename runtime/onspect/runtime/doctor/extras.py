@@ -9,23 +9,7 @@ from dataclasses import dataclass
 
 from onspect.runtime.doctor.findings import Finding
 from onspect.runtime.doctor.packages import find_version
-
-PURPOSES = {
-    "cpu": "judge, run and teach on the processor",
-    "gpu": "judge on an NVIDIA GPU",
-    "train": "train, export, calibrate, evaluate, compare, demo; teach without a base file",
-    "genicam": "industrial cameras (genicam:SERIAL)",
-    "openvino": "--provider openvino",
-    "video": "video files of every codec",
-    "web": "--dashboard",
-    "mqtt": "sink mqtt, and fleet",
-    "modbus": "sink modbus",
-    "opcua": "sink opcua",
-    "prometheus": "sink prometheus",
-    "ray": "score --engine ray",
-    "docs": "the site of docs/",
-}
-"""Purpose of each extra, in the order of the list."""
+from onspect.runtime.extras import PURPOSES
 
 _ALTERNATIVES = {
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),

@@ -207,10 +207,14 @@ def test_iterating_again_opens_it_anew(case: SourceCase, source: Source) -> None
             assert not isinstance(next(iter(source)).frame, ImageError)
 
 
-@pytest.mark.parametrize("text", ["watch:{}?nonsense=1", "genicam:0?nonsense=1", "0?nonsense=1", "0?width=-1"])
+NONSENSE = [f"{row.forms[0]}?nonsense=1" for row in (CAMERA, *SOURCES) if "://" not in row.forms[0]]
+"""An address of each kind of source with an unknown option; the options of a URL are for the camera."""
+
+
+@pytest.mark.parametrize("text", [*NONSENSE, "NUMBER?width=-1"])
 def test_wrong_option_is_named(text: str, tmp_path: Path) -> None:
     """An option that a source does not know, or a value that it cannot have, is refused before anything is opened."""
     if text.startswith("genicam"):
         pytest.importorskip("genicam")
     with pytest.raises(ChoiceError, match=text.partition("?")[2].partition("=")[0]):
-        open_source(text.format(tmp_path))
+        open_source(text.replace("DIR", str(tmp_path)).replace("NUMBER", "0"))

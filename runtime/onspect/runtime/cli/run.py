@@ -118,6 +118,7 @@ def run(
     SOURCE is a video file, a folder of images or a camera. A camera is a number, a device path
     ('/dev/video0?width=1280'), a URL (rtsp://.., http://..) or genicam:SERIAL (see 'onspect cameras').
     'watch:DIR?done=DIR' takes images as they arrive in a folder; env:NAME reads the address from the environment.
+    docs/line.md has all sources.
 
     A lost camera is opened again. SIGTERM and Ctrl-C judge the frames already captured, then end. A changed model file
     is loaded between two parts; SIGHUP does the same.

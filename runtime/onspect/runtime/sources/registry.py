@@ -64,7 +64,8 @@ def _open_files(path: Path) -> Source:
     from onspect.runtime.sources.folder import FolderSource
     from onspect.runtime.sources.video import VideoSource
 
-    cure = "give a video file or a folder of images, a camera's number, or a URL"
+    forms = ", ".join(form for row in (CAMERA, *SOURCES) for form in row.forms)
+    cure = f"give a video file, a folder of images, or one of {forms}"
     with explaining(SourceError, f"cannot open the source {show_address(str(path))!r}", cure, of=(OSError, ValueError)):
         mode = path.stat().st_mode
     return FolderSource(path) if stat.S_ISDIR(mode) else VideoSource(path)

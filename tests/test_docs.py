@@ -21,7 +21,12 @@ import pytest
 from click.testing import Result
 from numpy.typing import NDArray
 
+from onspect.calibration.metrics.image import IMAGE_METRICS
+from onspect.calibration.metrics.pixel import PIXEL_METRICS
+from onspect.calibration.review import BANDS
+from onspect.calibration.thresholds import POLICIES
 from onspect.demo.parts import draw_dataset, draw_part
+from onspect.export.scores import MEMORY, SCORES
 from onspect.runtime.cli import main
 from onspect.runtime.images.region import read_region
 from onspect.runtime.inspection.inspector import Inspector
@@ -37,8 +42,9 @@ from onspect.runtime.signals.mqtt import merge
 from onspect.runtime.signals.opcua import INPUTS, OUTPUTS
 from onspect.runtime.sinks.modbus import CODES, REGISTERS
 from onspect.runtime.sinks.opcua import LAST_PART, LINE
-from onspect.runtime.sinks.registry import open_sink
+from onspect.runtime.sinks.registry import SINKS, open_sink
 from onspect.runtime.sinks.sqlite import SqliteSink
+from onspect.runtime.sources.registry import SOURCES
 from onspect.training.features import make_base
 
 from .runtime.services import write_certificates
@@ -273,6 +279,24 @@ def test_documented_addresses_of_sinks_open(tmp_path: Path, monkeypatch: pytest.
     assert len(table) >= 10
     for text in (*given, *table):
         open_sink(text.replace("HOST:PORT", "127.0.0.1:9"), append=True)
+
+
+OPTIONS = [kind.option.name.replace("_", "-") for kind in (*POLICIES, *BANDS) if kind.option]
+WORDS = {
+    "scores.md": [f"| `{name}` |" for name in SCORES if name != MEMORY],  # memory.md has the memory
+    "calibration.md": [f"`--{name}" for name in OPTIONS],
+    "line.md": [prefix.removesuffix("//").removesuffix(":") for row in SOURCES for prefix in row.prefixes],
+    "sinks.md": [f"`{prefix}" for row in SINKS for prefix in row.prefixes],
+    "glossary.md": [f"| {metric.title} |" for metric in (*IMAGE_METRICS, *PIXEL_METRICS)],
+}
+"""For each page, words about each row of the tables that it describes."""
+
+
+@pytest.mark.parametrize("page", WORDS)
+def test_every_row_of_a_table_is_on_its_page(page: str) -> None:
+    """Each score, policy, source, sink and metric is on the page that describes all of them."""
+    text = read_pages(page)
+    assert [words for words in WORDS[page] if words not in text] == []
 
 
 def test_documented_nodes_and_registers_are_there() -> None:

@@ -220,7 +220,7 @@ def test_the_plan_says_why_the_size(parts: Path, tmp_path: Path) -> None:
         "size 288x224 mono: from 640x480, stretched 1.04 times; preset balanced takes at most 65,536 pixels\n" in words
     )
     assert "objective the paper's mean squared error (Eq. 2); " in words
-    assert words.endswith("score of the autoencoder: relative, described by 'onspect export --help'")
+    assert words.endswith("score of the autoencoder: relative (see 'onspect export --help')")
     words = plan("accurate", (256, 256), (60, 600), (60, 600))
     assert "size 256x256 mono: images of different sizes are resized to it\n" in words
     assert "mono: all images are resized to it\n" in plan("fast", (128, 96), None, None)

@@ -56,7 +56,7 @@ def describe(record: RunRecord) -> str:
         f"objective {_OBJECTIVES[network.variant]}{layers} r {network.hidden}, n_z {network.latent}, {parameters:,} "
         f"parameters; {count_of(config.epochs, 'epoch')} of batch {batch}, {config.optimizer} at "
         f"{config.learning_rate:g} ({config.schedule}){augmentation}, seed {config.seed}\n"
-        f"score of the autoencoder: {PRESETS[config.preset].score}, described by 'onspect export --help'"
+        f"score of the autoencoder: {PRESETS[config.preset].score} (see 'onspect export --help')"
     )
 
 

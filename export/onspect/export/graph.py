@@ -91,10 +91,9 @@ class InspectionGraph(nn.Module):
             score = self.measure(ModelOutputs(planes, reconstruction, latent, log_sigma))
         elif self.spec.reduction is Reduction.MEAN:
             score = error_map.mean(dim=(1, 2)) if self.inspected is None else self.inspected.mean(error_map)
-        elif self.spec.reduction is Reduction.MAXIMUM:
-            score = error_map.amax(dim=(1, 2))
         else:
-            raise AssertionError(f"InspectionGraph has no branch for {self.spec.reduction}")
+            assert self.spec.reduction is Reduction.MAXIMUM, f"InspectionGraph has no branch for {self.spec.reduction}"
+            score = error_map.amax(dim=(1, 2))
         return score, error_map, reconstruction, latent
 
     def _map_error(self, planes: Tensor, reconstruction: Tensor, log_expected: Tensor | None) -> Tensor:

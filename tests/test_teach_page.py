@@ -120,9 +120,9 @@ class BeltCamera(Source):
 
 
 def test_parts_of_a_belt_are_taken_once_each(tmp_path: Path, base_file: Path) -> None:
-    """With presence each passing part is taken once, as 'onspect parts' cuts it, and the file fits the line."""
+    """With presence each passing part is taken once, as 'onspect parts' cuts it; the file has its white level and fits the line."""
     belt = make_belt(12, stops=1, stop_frames=20, seed=5)
-    presence = PresenceSettings(learn=2.0, window=(112, 112))
+    presence = PresenceSettings(learn=2.0, window=(112, 112), white_level=4095)
     cut_parts(BeltCamera(belt), presence, tmp_path / "cut")
     model = tmp_path / "new.onnx"
     session = TeachSession(BeltCamera(belt), model, base_file, copies="none", presence=presence)
@@ -138,6 +138,7 @@ def test_parts_of_a_belt_are_taken_once_each(tmp_path: Path, base_file: Path) ->
     assert session.describe()["error"] == ""
     session.put_into_service("Anna")
     session.close()
+    assert read_model_info(model).preprocess.white_level == 4095, "that of the presence settings"
     status = Line(model, [BeltCamera(belt)], [], presence=presence, policies=["wait"]).run()
     assert status.ok + status.ng + status.review == 12
     assert status.fault == 0

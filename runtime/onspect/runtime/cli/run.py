@@ -93,7 +93,7 @@ if TYPE_CHECKING:
 @click.option(
     "--white-level",
     type=click.IntRange(255, 65535),
-    help="With --base: the 16-bit value that is white, 4095 for a 12-bit camera.  [default: 65535]",
+    help="With --base: the 16-bit value that is white, 4095 for a 12-bit camera.  [default: presence's, or 65535]",
 )
 @overlay_options
 @click.option(
@@ -141,7 +141,7 @@ def run(
             _check(config)
         else:
             drawn = _draw_overlays(config, overlays, overlay_style, overlay_format)
-            _run_line(config if base is None else _teach_first(config, base, white_level or 65535), drawn)
+            _run_line(config if base is None else _teach_first(config, base, white_level), drawn)
 
 
 def _configure(
@@ -221,7 +221,7 @@ def _check(config: LineConfig) -> None:
         raise SourceError(f"{failed} {'check' if failed == 1 else 'checks'} of the line failed")
 
 
-def _teach_first(config: LineConfig, base: Path, white_level: int) -> LineConfig:
+def _teach_first(config: LineConfig, base: Path, white_level: int | None) -> LineConfig:
     """Let a person teach the model file on a page if there is none; return the line with the address of the page."""
     model = Path(config.model)
     if model.exists():

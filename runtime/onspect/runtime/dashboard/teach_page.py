@@ -46,7 +46,7 @@ class TeachPage:
     presence
         How parts are found if the camera runs freely; None if each frame shows one part.
     white_level
-        The 16-bit value that is white.
+        The 16-bit value that is white; None for that of `presence`, otherwise 65535.
 
     Raises
     ------
@@ -66,7 +66,7 @@ class TeachPage:
         store: LabelStore | None = None,
         *,
         presence: PresenceSettings | None = None,
-        white_level: int = 65535,
+        white_level: int | None = None,
     ) -> None:
         self.session = TeachSession(source, model, base, store, presence=presence, white_level=white_level)
         self._server = BackgroundServer(address, "teach page")

@@ -67,7 +67,7 @@ class TeachSession:
         How parts are found if the camera runs freely; the picture is then the crop of the newest part. None if each
         frame shows one part.
     white_level
-        The 16-bit value that is white.
+        The 16-bit value that is white; None for that of `presence`, otherwise 65535.
     """
 
     def __init__(
@@ -79,13 +79,13 @@ class TeachSession:
         *,
         copies: str = "auto",
         presence: PresenceSettings | None = None,
-        white_level: int = 65535,
+        white_level: int | None = None,
     ) -> None:
+        known = None if presence is None else presence.white_level
+        self._white_level = white_level or known or 65535
         if presence is not None:
-            level = presence.white_level or white_level
-            source = PartSource(source, dataclasses.replace(presence, white_level=level))
+            source = PartSource(source, dataclasses.replace(presence, white_level=self._white_level))
         self._source = source
-        self._white_level = white_level
         self._presence = presence is not None
         self._copies = copies
         self._model = model

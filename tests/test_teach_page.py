@@ -120,7 +120,7 @@ class BeltCamera(Source):
 
 
 def test_parts_of_a_belt_are_taken_once_each(tmp_path: Path, base_file: Path) -> None:
-    """With presence each passing part is taken once, as 'onspect parts' cuts it; the file has its white level and fits the line."""
+    """With presence each passing part is taken once, as 'onspect parts' does, and the file fits the line."""
     belt = make_belt(12, stops=1, stop_frames=20, seed=5)
     presence = PresenceSettings(learn=2.0, window=(112, 112), white_level=4095)
     cut_parts(BeltCamera(belt), presence, tmp_path / "cut")

@@ -121,7 +121,7 @@ def test_nothing_happens_before_it_is_entered(case: SinkCase, tmp_path: Path) ->
     threads = set(threading.enumerate())
     open_sink(case.away(tmp_path / "x"), append=False)
     assert list(tmp_path.iterdir()) == []
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads  # a thread of an earlier test may end meanwhile
 
 
 def test_two_sinks_of_one_place_are_refused(case: SinkCase, tmp_path: Path) -> None:

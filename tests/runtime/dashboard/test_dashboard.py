@@ -799,7 +799,7 @@ def test_closing_ends_streams_and_threads(inspector: Inspector) -> None:
         Client(dashboard).open_streams(stack, 1)
         started = time.monotonic()
     assert time.monotonic() - started < 3
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before  # a thread of an earlier test may end meanwhile
     stack.close()
 
 
